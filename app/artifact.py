@@ -1,0 +1,279 @@
+"""What is inside a ``model.onnx``: its card, its golden case and the digest that seals both.
+
+An artifact is one self-contained ONNX file in ``<model_repository>/<model_name>/<model_version>/``. Everything the
+service must know is JSON in the file's own metadata, so that a rename is the whole deployment. Training and serving
+share this module; it needs neither torch nor onnx.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.errors import ArtifactError
+from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors
+
+MODEL_FILE = "model.onnx"
+MODEL_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+CARD_KEY = "gatecast.card"
+GOLDEN_CASE_KEY = "gatecast.golden_case"
+DIGEST_KEY = "gatecast.sha256"
+UNSEALED_DIGEST = "0" * 64
+
+# A protobuf map entry: field 1 the key, field 2 (tag 0x12) a value of 64 (0x40) bytes.
+_SEAL = re.compile(re.escape(DIGEST_KEY.encode()) + rb"\x12\x40([0-9a-f]{64})")
+
+Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64"]
+
+_Content = TypeVar("_Content", bound=BaseModel)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TensorSpec(_Frozen):
+    """Name, type and shape of a tensor; a dimension is a size or a name such as ``batch`` or ``time``."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int | str, ...]
+
+
+class StateSpec(_Frozen):
+    """One carried state: input ``name``, output ``next_name``, both of shape ``(batch, *shape)``."""
+
+    name: str
+    next_name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    initial: float | None
+    """The value that fills the state before the first step; None stands for NaN."""
+
+    def initial_tensor(self, batch: int) -> NDArray[Any]:
+        """Return the state of ``batch`` series that have not begun."""
+        fill = np.nan if self.initial is None else self.initial
+        return np.full((batch, *self.shape), fill, NUMPY_DTYPES[self.datatype])
+
+
+class Accuracy(_Frozen):
+    """Measured errors on a test part, beside those of the seasonal naive forecast."""
+
+    data_set: str
+    num_series: int
+    mase: float
+    smape: float
+    weighted_quantile_loss: float
+    coverage_80: float
+    seasonal_naive_mase: float
+    seasonal_naive_smape: float
+    seasonal_naive_weighted_quantile_loss: float
+
+
+class Training(_Frozen):
+    """Where the weights come from."""
+
+    data_digest: str
+    num_series: int
+    num_observations: int
+    seed: int
+    config: dict[str, Any]
+
+
+class Card(_Frozen):
+    """Everything the service must know about a forecaster."""
+
+    format_version: Literal[1] = 1
+    task: Literal["forecast"] = "forecast"
+    description: str = ""
+    cell: Literal["lstm", "gru"]
+    num_layers: int
+    hidden_size: int
+    freq: str | None
+    """Frequency alias the model was trained on; None where time was a plain integer step."""
+    season: int
+    """Steps in one season, 1 where there is none."""
+    horizon: int
+    """Most steps ahead."""
+    context_length: int
+    """Most recent steps that the service gives the model."""
+    quantile_levels: tuple[float, ...]
+    past_covariates: tuple[str, ...] = ()
+    future_covariates: tuple[str, ...] = ()
+    static_covariates: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...]
+    """Without the states."""
+    outputs: tuple[TensorSpec, ...]
+    """Without the states."""
+    states: tuple[StateSpec, ...]
+    training: Training
+    accuracy: tuple[Accuracy, ...] = ()
+    made_with: dict[str, str]
+    """Versions of the libraries that made the file."""
+
+
+class TensorValue(_Frozen):
+    """One tensor with its numbers, little-endian in base64."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def from_array(cls, name: str, array: NDArray[Any]) -> Self:
+        """Wrap ``array``, which must have one of the types in ``NUMPY_DTYPES``."""
+        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+        return cls(name=name, datatype=DATATYPES[array.dtype], shape=array.shape, data=data)  # type: ignore[arg-type]
+
+    def to_array(self) -> NDArray[Any]:
+        """Return the numbers in their shape."""
+        flat = np.frombuffer(base64.b64decode(self.data), NUMPY_DTYPES[self.datatype])
+        return flat.reshape(self.shape)
+
+
+class GoldenCase(_Frozen):
+    """Inputs and the outputs they must give on any device, to ``relative_tolerance``."""
+
+    inputs: tuple[TensorValue, ...]
+    outputs: tuple[TensorValue, ...]
+    relative_tolerance: float = 1e-4
+
+    @classmethod
+    def from_tensors(cls, inputs: Tensors, outputs: Tensors) -> Self:
+        """Record one run."""
+        return cls(
+            inputs=tuple(TensorValue.from_array(n, a) for n, a in inputs.items()),
+            outputs=tuple(TensorValue.from_array(n, a) for n, a in outputs.items()),
+        )
+
+    def input_tensors(self) -> Tensors:
+        """Return the inputs by name."""
+        return {value.name: value.to_array() for value in self.inputs}
+
+    def check(self, outputs: Tensors) -> None:
+        """Compare a replay with the record.
+
+        Raises:
+            ArtifactError: An output is missing or differs by more than the tolerance.
+        """
+        for value in self.outputs:
+            want = value.to_array()
+            got = outputs.get(value.name)
+            if got is None or got.shape != want.shape:
+                raise ArtifactError(f"golden case: output {value.name} is missing or misshapen")
+            error = relative_error(got, want)
+            if not error <= self.relative_tolerance:
+                raise ArtifactError(
+                    f"golden case: output {value.name} is off by {error:.1e} (limit {self.relative_tolerance:.0e})"
+                )
+
+
+def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
+    """Largest difference relative to the size of the numbers beside it; NaN equals NaN.
+
+    Each difference is divided by the larger of its own magnitude and a thousandth of the largest magnitude in the same
+    row (axis 0), so that a value near zero among large ones does not count as wrong for a rounding error.
+    """
+    got64, want64 = got.astype(np.float64), want.astype(np.float64)
+    if not np.array_equal(np.isnan(got64), np.isnan(want64)):
+        return float("inf")
+    got64, want64 = np.nan_to_num(got64), np.nan_to_num(want64)
+    if not want64.size:
+        return 0.0
+    rows = np.abs(want64).reshape(len(want64), -1).max(axis=1)
+    floor = (1e-3 * rows).reshape(-1, *[1] * (want64.ndim - 1))
+    size = np.maximum(np.maximum(np.abs(want64), floor), 1e-12)
+    return float((np.abs(got64 - want64) / size).max())
+
+
+def to_metadata(card: Card, golden_case: GoldenCase) -> dict[str, str]:
+    """Return the metadata of an artifact that is not sealed yet, in a fixed order."""
+    return {
+        CARD_KEY: card.model_dump_json(),
+        GOLDEN_CASE_KEY: golden_case.model_dump_json(),
+        DIGEST_KEY: UNSEALED_DIGEST,
+    }
+
+
+def seal(model: bytes) -> bytes:
+    """Write the digest of an unsealed ``model`` into it.
+
+    Raises:
+        ArtifactError: The model lacks the placeholder of ``to_metadata``.
+    """
+    digest = _digest(model)
+    return model.replace(UNSEALED_DIGEST.encode(), digest.encode(), 1)
+
+
+def check_seal(model: bytes) -> str:
+    """Return the digest inside ``model`` if it is that of its bytes.
+
+    Raises:
+        ArtifactError: There is no digest, or a bit of the file has changed.
+    """
+    match = _SEAL.search(model)
+    if match is None:
+        raise ArtifactError("not a gatecast artifact, or truncated: no digest inside")
+    found = match[1].decode()
+    if found != _digest(model):
+        raise ArtifactError("damaged: the file does not match the digest inside it")
+    return found
+
+
+def _digest(model: bytes) -> str:
+    matches = list(_SEAL.finditer(model))
+    if len(matches) != 1:
+        raise ArtifactError("not a gatecast artifact: it must hold exactly one digest")
+    start, stop = matches[0].span(1)
+    return hashlib.sha256(model[:start] + UNSEALED_DIGEST.encode() + model[stop:]).hexdigest()
+
+
+def load_card(metadata: Mapping[str, str]) -> Card:
+    """Read the card.
+
+    Raises:
+        ArtifactError: There is none, or it is not of this format.
+    """
+    return _load(Card, metadata, CARD_KEY)
+
+
+def load_golden_case(metadata: Mapping[str, str]) -> GoldenCase:
+    """Read the golden case.
+
+    Raises:
+        ArtifactError: There is none, or it is not of this format.
+    """
+    return _load(GoldenCase, metadata, GOLDEN_CASE_KEY)
+
+
+def _load(kind: type[_Content], metadata: Mapping[str, str], key: str) -> _Content:
+    if key not in metadata:
+        raise ArtifactError(f"not a gatecast artifact: no {key} in its metadata")
+    try:
+        return kind.model_validate_json(metadata[key])
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{key} is not of this format: {place}: {first['msg']}") from error
+
+
+def find_versions(model_directory: Path) -> list[int]:
+    """List the version numbers in ``<model_repository>/<model_name>``, oldest first.
+
+    Only directories named by a positive integer that hold a model file count.
+    """
+    if not model_directory.is_dir():
+        return []
+    return sorted(
+        int(entry.name)
+        for entry in model_directory.iterdir()
+        if re.fullmatch(r"[1-9][0-9]{0,17}", entry.name) and (entry / MODEL_FILE).is_file()
+    )

@@ -1,0 +1,86 @@
+"""What can go wrong, without HTTP in it.
+
+GatecastError
+├── InvalidInputError            the caller's numbers or fields are wrong
+├── PayloadTooLargeError         a body, before or after decompression, is over its limit
+├── UnsupportedMediaTypeError    a content type or encoding that is not spoken here
+├── UnauthorizedError            no API key, or one that is not known
+├── ModelNotFoundError           no such model or version
+├── RetryableError               try again after ``retry_after_s``
+│   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
+│   ├── OverloadedError          the queue is full
+│   └── ShuttingDownError        the process is draining
+├── DeadlineExceededError        the caller's time ran out first
+├── EngineError                  a model run failed
+│   └── ModelOutputError         a model run gave numbers that are not finite
+├── ArtifactError                a model file is broken, damaged or not ours
+└── StartupError                 the service can not start as it was told to
+"""
+
+
+class GatecastError(Exception):
+    """Anything gatecast raises on purpose; the message is safe to show to a caller."""
+
+
+class InvalidInputError(GatecastError):
+    """A value is wrong; ``pointer`` is its JSON pointer where there is one."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class PayloadTooLargeError(GatecastError):
+    """A body exceeds its limit."""
+
+
+class UnsupportedMediaTypeError(GatecastError):
+    """A content type or content encoding is not supported."""
+
+
+class UnauthorizedError(GatecastError):
+    """The API key is missing or not known."""
+
+
+class ModelNotFoundError(GatecastError):
+    """No model of that name, or no such version of it, is served."""
+
+
+class RetryableError(GatecastError):
+    """The caller may try again after ``retry_after_s`` seconds."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelNotReadyError(RetryableError):
+    """The model, or the runner that holds it, is not up."""
+
+
+class OverloadedError(RetryableError):
+    """The queue is full; nothing was run."""
+
+
+class ShuttingDownError(RetryableError):
+    """The process is draining and takes no new work."""
+
+
+class DeadlineExceededError(GatecastError):
+    """The caller's deadline passed before the model ran."""
+
+
+class EngineError(GatecastError):
+    """A model run failed."""
+
+
+class ModelOutputError(EngineError):
+    """A model run gave numbers that are not finite."""
+
+
+class ArtifactError(GatecastError):
+    """A model file is broken, damaged or not ours; the message is one readable line."""
+
+
+class StartupError(GatecastError):
+    """The service can not start as it was told to; the message is one readable line."""

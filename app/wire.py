@@ -1,0 +1,113 @@
+"""Frames between a gateway and a runner: four bytes of length, then one message in MessagePack.
+
+Both ends come from the same installation and are started by the same supervisor, so the format carries no version.
+Tensor data stay raw little-endian bytes and are decoded without a copy.
+"""
+
+import asyncio
+import struct
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors
+
+_LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 2**30
+
+
+class Tensor(msgspec.Struct, array_like=True, frozen=True):
+    """One named array."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Gateway to runner: run these rows. ``deadline`` is a time of the monotonic clock, in seconds."""
+
+    id: int
+    model_name: str
+    model_version: int | None
+    deadline: float
+    inputs: list[Tensor]
+    outputs: list[str]
+
+
+class CancelRequest(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """Gateway to runner: the caller of request ``id`` has left."""
+
+    id: int
+
+
+class InferResult(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Runner to gateway: the rows that request ``id`` asked for."""
+
+    id: int
+    outputs: list[Tensor]
+
+
+class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Runner to gateway: why request ``id`` has no rows; ``error`` is the name of an exception class."""
+
+    id: int
+    error: str
+    message: str
+    retry_after_s: int
+
+
+class ServedModel(msgspec.Struct, array_like=True, frozen=True):
+    """One version of one model on a runner; ``reason`` says why it is not ready, ``card`` is JSON."""
+
+    model_name: str
+    model_version: int
+    is_ready: bool
+    reason: str
+    card: str
+
+
+class RunnerStatus(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Runner to gateway: who it is and what it serves; the first message of a connection."""
+
+    device: str
+    providers: list[str]
+    models: list[ServedModel]
+
+
+class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Runner to gateway: still turning."""
+
+
+ToRunner = InferRequest | CancelRequest
+ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToRunner | ToGateway) -> bytes:
+    """Return the frame of ``message``."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def pack_tensors(tensors: Tensors) -> list[Tensor]:
+    """Describe arrays for the wire, without a copy where they are contiguous."""
+    return [
+        Tensor(name, DATATYPES[array.dtype], array.shape, _bytes_of(array))
+        for name, array in tensors.items()
+    ]
+
+
+def unpack_tensors(tensors: list[Tensor]) -> Tensors:
+    """Return the arrays; they are read-only views of the frame."""
+    return {
+        t.name: np.frombuffer(t.data, NUMPY_DTYPES[t.datatype]).reshape(t.shape) for t in tensors
+    }
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array)).cast("B")

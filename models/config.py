@@ -1,0 +1,49 @@
+"""The shape of a network, as one frozen value."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.recurrent import Cell
+
+DEFAULT_QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
+
+Transform = Literal["log", "identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What a forecaster is made of; everything needed to build it again.
+
+    Attributes:
+        horizon: Steps ahead, all forecast at once.
+        season: Steps in one season, 1 where there is none.
+        window: Recent values that each step sees directly.
+        transform: ``log`` for values that are never negative, ``identity`` for others.
+        num_cycles: Past seasons that count towards the season factors.
+        half_life: After how many seasons a deviation counts half.
+        season_gate: Share of the deviations that the factors must explain to be trusted in full.
+        input_noise: Standard deviation of noise on the window while training.
+    """
+
+    horizon: int
+    season: int = 1
+    window: int = 8
+    transform: Transform = "log"
+    cell: Cell = "lstm"
+    hidden_size: int = 64
+    num_layers: int = 2
+    dropout: float = 0.1
+    quantile_levels: tuple[float, ...] = DEFAULT_QUANTILE_LEVELS
+    num_cycles: int = 8
+    half_life: float = 2.0
+    season_gate: float = 0.3
+    input_noise: float = 0.0
+    past_covariates: tuple[str, ...] = ()
+    future_covariates: tuple[str, ...] = ()
+    static_covariates: tuple[str, ...] = ()
+
+    @property
+    def tail_length(self) -> int:
+        """Recent values that the carried state must hold."""
+        seasonal = 2 * (self.season // 2) + self.num_cycles * self.season if self.season > 1 else 1
+        return max(seasonal, self.window)

@@ -1,0 +1,199 @@
+"""The forecaster: causal features, residual recurrent layers and a quantile head, from raw numbers to final numbers.
+
+Every step forecasts its whole horizon (direct multi-horizon, forked as in Wen et al. 2017, A Multi-Horizon Quantile
+Recurrent Forecaster, arXiv 1711.11053); a service reads only the last step.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.config import NetworkConfig
+from models.features import NUM_EXTRAS, NUM_SUMS, CausalFeatures, Features
+from models.recurrent import RecurrentLayer, State, num_states
+
+_LARGEST_COVARIATE = 10.0
+
+
+class StepForecasts(NamedTuple):
+    """The forecast of every step, on the network's own axis, for the loss."""
+
+    quantiles: Tensor
+    """``(batch, time, horizon, num_quantiles)``, in units of ``scale`` from ``origin``"""
+    origin: Tensor
+    """``(batch, time, horizon)``, transformed axis"""
+    scale: Tensor
+    """``(batch, time)``"""
+    transformed: Tensor
+    """``(batch, time)``, the target on the transformed axis, zero where missing"""
+    observed: Tensor
+    """``(batch, time)``"""
+
+
+class QuantileHead(nn.Module):
+    """Quantiles of every horizon step that can not cross: a median and positive steps away from it."""
+
+    def __init__(self, input_size: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.horizon, self.num_quantiles = config.horizon, len(config.quantile_levels)
+        distance = [abs(level - 0.5) for level in config.quantile_levels]
+        self.median = distance.index(min(distance))
+        self.hidden = nn.Linear(input_size, config.hidden_size)
+        self.outputs = nn.Linear(config.hidden_size, config.horizon * self.num_quantiles)
+        nn.init.normal_(self.outputs.weight, std=1e-3)
+        bias = torch.full((config.horizon, self.num_quantiles), -3.0)
+        bias[:, 0] = 0.0
+        self.outputs.bias = nn.Parameter(bias.flatten())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(..., input_size)`` to ascending quantiles ``(..., horizon, num_quantiles)``."""
+        raw = self.outputs(functional.gelu(self.hidden(inputs)))
+        raw = raw.unflatten(-1, (self.horizon, self.num_quantiles))
+        steps = functional.softplus(raw[..., 1:]).cumsum(-1)
+        ascending = functional.pad(steps, (1, 0))
+        return ascending - ascending[..., self.median, None] + raw[..., :1]
+
+
+class Forecaster(nn.Module):
+    """Raw values and carried state in; quantiles in the units of the target and the next state out."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = CausalFeatures(config)
+        num_future, num_past = len(config.future_covariates), len(config.past_covariates)
+        num_covariates = (
+            num_past + num_future * (1 + config.horizon) + len(config.static_covariates)
+        )
+        num_features = config.window + config.horizon + NUM_EXTRAS + num_covariates
+        self.projection = nn.Linear(num_features, config.hidden_size)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(config.cell, config.hidden_size, config.hidden_size)
+            for _ in range(config.num_layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = QuantileHead(config.hidden_size + num_features, config)
+        for kind in ("past", "future", "static"):
+            count = len(getattr(config, f"{kind}_covariates"))
+            self.register_buffer(f"{kind}_mean", torch.zeros(count))
+            self.register_buffer(f"{kind}_std", torch.ones(count))
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Forecast from the last step of each row.
+
+        Args:
+            inputs: ``past_target`` ``(batch, time)``, NaN where missing; ``sequence_lens`` ``(batch,)`` int32, at
+                least 1; the states ``recent_target`` ``(batch, tail_length)``, ``running_sums`` ``(batch, NUM_SUMS)``
+                float64, ``hidden_state`` and, for an LSTM, ``cell_state`` ``(batch, num_layers, hidden_size)``; and,
+                where the model has them, ``past_covariates`` ``(batch, time, num_past)``, ``future_covariates``
+                ``(batch, time + horizon, num_future)``, whose step 0 is that of ``past_target``, and
+                ``static_covariates`` ``(batch, num_static)``, NaN where missing.
+
+        Returns:
+            ``quantiles`` ``(batch, horizon, num_quantiles)``, ascending, and each state under ``next_...``.
+        """
+        lengths = inputs["sequence_lens"]
+        features, values = self._read(inputs)
+        encoded, states = self._encode(values, lengths, self._layer_states(inputs))
+        last = (lengths - 1).long()
+        rows = torch.cat([encoded, values], -1)
+        quantiles = self.head(_at(rows, last)).double()
+        scale = _at(features.scale.unsqueeze(-1), last).double().unsqueeze(-1)
+        origin = _at(features.level.unsqueeze(-1), last) + _at(features.season, last).double()
+        outputs = {"quantiles": self.features.restore(origin.unsqueeze(-1) + quantiles * scale)}
+        outputs["next_recent_target"] = self._tail(features.recent_target, lengths)
+        outputs["next_running_sums"] = _at(features.sums, last)
+        for name, parts in zip(
+            ("hidden_state", "cell_state"), zip(*states, strict=True), strict=False
+        ):
+            outputs[f"next_{name}"] = torch.stack(parts, 1)
+        return outputs
+
+    def forecast_every_step(self, inputs: dict[str, Tensor]) -> StepForecasts:
+        """Forecast from every step of series that begin here; ``inputs`` as in ``forward``, without states."""
+        batch = len(inputs["past_target"])
+        with torch.no_grad():
+            features, values = self._read(inputs | self.initial_state(batch))
+            if self.training and self.config.input_noise:
+                noise = torch.randn_like(values[..., : self.config.window])
+                values[..., : self.config.window] += self.config.input_noise * noise
+        zero = self._layer_states(self.initial_state(batch))
+        encoded, _ = self._encode(values, None, zero)
+        return StepForecasts(
+            quantiles=self.head(torch.cat([encoded, values], -1)),
+            origin=features.level.float().unsqueeze(-1) + features.season,
+            scale=features.scale,
+            transformed=features.transformed,
+            observed=features.observed,
+        )
+
+    def initial_state(self, batch: int) -> dict[str, Tensor]:
+        """Return the state of ``batch`` series that have not begun."""
+        config, device = self.config, self.projection.weight.device
+        shape = (batch, config.num_layers, config.hidden_size)
+        names = ("hidden_state", "cell_state")[: num_states(config.cell)]
+        return {
+            "recent_target": torch.full((batch, config.tail_length), torch.nan, device=device),
+            "running_sums": torch.zeros((batch, NUM_SUMS), dtype=torch.float64, device=device),
+        } | {name: torch.zeros(shape, device=device) for name in names}
+
+    def _read(self, inputs: dict[str, Tensor]) -> tuple[Features, Tensor]:
+        features = self.features(
+            inputs["past_target"],
+            inputs["sequence_lens"],
+            inputs["recent_target"],
+            inputs["running_sums"],
+        )
+        parts = [features.inputs, *self._covariates(inputs)]
+        return features, torch.cat(parts, -1)  # (batch, time, num_features)
+
+    def _covariates(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        parts: list[Tensor] = []
+        batch, time = inputs["past_target"].shape
+        if self.config.past_covariates:
+            parts.append(_standardise(inputs["past_covariates"], self.past_mean, self.past_std))
+        if self.config.future_covariates:
+            known = _standardise(inputs["future_covariates"], self.future_mean, self.future_std)
+            ahead = torch.arange(self.config.horizon + 1, device=known.device)
+            steps = torch.arange(time, device=known.device)
+            index = (steps[:, None] + ahead).reshape(-1)
+            parts.append(known.index_select(1, index).reshape(batch, time, -1))
+        if self.config.static_covariates:
+            static = _standardise(inputs["static_covariates"], self.static_mean, self.static_std)
+            parts.append(static.unsqueeze(1).expand(batch, time, static.shape[-1]))
+        return parts
+
+    def _encode(
+        self, values: Tensor, lengths: Tensor | None, states: list[State]
+    ) -> tuple[Tensor, list[State]]:
+        encoded = self.projection(values)  # (batch, time, hidden_size)
+        final = []
+        for layer, state in zip(self.layers, states, strict=True):
+            outputs, next_state = layer(encoded, lengths, state)
+            encoded = encoded + self.dropout(outputs)
+            final.append(next_state)
+        return encoded, final
+
+    def _layer_states(self, inputs: dict[str, Tensor]) -> list[State]:
+        names = ("hidden_state", "cell_state")[: num_states(self.config.cell)]
+        return [
+            tuple(inputs[name][:, layer] for name in names)
+            for layer in range(self.config.num_layers)
+        ]
+
+    def _tail(self, recent_target: Tensor, lengths: Tensor) -> Tensor:
+        positions = torch.arange(self.config.tail_length, device=lengths.device)
+        return recent_target.gather(1, lengths.long()[:, None] + positions)
+
+
+def _at(values: Tensor, step: Tensor) -> Tensor:
+    """Pick one step of each row: ``(batch, time, size)`` at ``(batch,)`` gives ``(batch, size)``."""
+    index = step[:, None, None].expand(-1, 1, values.shape[-1])
+    return values.gather(1, index).squeeze(1)
+
+
+def _standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    scaled = ((values - mean) / std).clamp(-_LARGEST_COVARIATE, _LARGEST_COVARIATE)
+    return torch.where(values.isnan(), 0.0, scaled)

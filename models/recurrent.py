@@ -1,0 +1,59 @@
+"""One recurrent layer, LSTM or GRU, over right-padded sequences with its state in and out."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+Cell = Literal["lstm", "gru"]
+
+State = tuple[Tensor, ...]
+"""``(hidden_state,)`` of a GRU layer, ``(hidden_state, cell_state)`` of an LSTM layer, each ``(batch, hidden_size)``."""
+
+
+class RecurrentLayer(nn.Module):
+    """An ``nn.LSTM`` or ``nn.GRU`` of one layer whose state has the batch on axis 0.
+
+    The exporter puts a twin with the same ``forward`` in its place, which becomes one ONNX node.
+    """
+
+    def __init__(self, cell: Cell, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell: Cell = cell
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.rnn = kind(input_size, hidden_size, batch_first=True)
+
+    def forward(
+        self, inputs: Tensor, sequence_lens: Tensor | None, state: State
+    ) -> tuple[Tensor, State]:
+        """Run over ``inputs`` of shape ``(batch, time, input_size)``.
+
+        Args:
+            inputs: Right-padded sequences.
+            sequence_lens: Valid steps of each row, at least 1; None takes every step as valid, which is faster where
+                the final state does not matter.
+            state: The state before the first step.
+
+        Returns:
+            Outputs of shape ``(batch, time, hidden_size)``, zero past each row's length, and the state after each
+            row's last valid step.
+        """
+        first = tuple(part.unsqueeze(0).contiguous() for part in state)
+        initial = first if self.cell == "lstm" else first[0]
+        if sequence_lens is None:
+            outputs, last = self.rnn(inputs, initial)
+        else:
+            packed = pack_padded_sequence(
+                inputs, sequence_lens.cpu(), batch_first=True, enforce_sorted=False
+            )
+            packed_outputs, last = self.rnn(packed, initial)
+            outputs, _ = pad_packed_sequence(
+                packed_outputs, batch_first=True, total_length=inputs.shape[1]
+            )
+        final = last if self.cell == "lstm" else (last,)
+        return outputs, tuple(part.squeeze(0) for part in final)
+
+
+def num_states(cell: Cell) -> int:
+    """Return how many state tensors a layer carries: hidden and cell state, or the hidden state alone."""
+    return 2 if cell == "lstm" else 1
