@@ -1,9 +1,10 @@
-"""What the network reads at each step: a function of the values up to that step, through a bounded tail and sums.
+"""What the network reads at each step: a function of the values up to it.
 
-Nothing here is learned, and nothing looks ahead, so a forecast from a full history equals one from the new values and
-the carried state. The season is followed as in classical decomposition: deviations from a centred moving average (Hyndman and
-Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., section 3.4), known half a season late, averaged per
-phase with exponentially falling weight for older cycles.
+It sees them through a bounded tail and running sums. Nothing here is learned, and nothing looks
+ahead, so a forecast from a full history equals one from the new values and the carried state. The
+season is followed as in classical decomposition: deviations from a centred moving average (Hyndman
+and Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., section 3.4), known half a season
+late, averaged per phase with exponentially falling weight for older cycles.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from models.config import NetworkConfig
 
@@ -58,6 +60,14 @@ class _Axis:
 class CausalFeatures(nn.Module):
     """Turns raw values and carried state into the inputs of every step."""
 
+    cycle_weights: Tensor
+    phase_ahead: Tensor
+    phase_back: Tensor
+    lag: Tensor
+    cycle: Tensor
+    phase: Tensor
+    newest_first: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -73,13 +83,15 @@ class CausalFeatures(nn.Module):
         self.register_buffer("phase", torch.arange(season), persistent=False)
         self.register_buffer("newest_first", torch.arange(window, 0, -1.0), persistent=False)
 
+    @override
     def forward(
         self, past_target: Tensor, sequence_lens: Tensor, recent_target: Tensor, sums: Tensor
     ) -> Features:
         """Compute the features of every new step.
 
         Args:
-            past_target: New values ``(batch, time)``, NaN where missing, anything past ``sequence_lens``.
+            past_target: New values ``(batch, time)``, NaN where missing, anything past
+                ``sequence_lens``.
             sequence_lens: New steps of each row ``(batch,)``.
             recent_target: Values before them ``(batch, tail_length)``, NaN where there are none.
             sums: Running sums before them ``(batch, NUM_SUMS)``, float64.
@@ -118,7 +130,7 @@ class CausalFeatures(nn.Module):
         )
 
     def restore(self, transformed: Tensor) -> Tensor:
-        """Take float64 numbers from the transformed axis back to the units of the target, as float32."""
+        """Take float64 numbers from the transformed axis to the target's units, as float32."""
         if self.config.transform == "log":
             return transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp().float()
         return transformed.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT).float()
@@ -164,7 +176,7 @@ class CausalFeatures(nn.Module):
         return values, observed
 
     def _seasons(self, axis: _Axis) -> tuple[Tensor, Tensor]:
-        """Season factor of each phase as known at each step, and how well the factors predicted so far."""
+        """Season factor of each phase as known at each step, and squared errors of the factors."""
         config = self.config
         deviation, has_deviation = self._deviations(axis)  # (batch, time + num_cycles * season)
         batch, time = axis.live.shape
@@ -245,4 +257,4 @@ class CausalFeatures(nn.Module):
 
 
 NUM_EXTRAS = 6
-"""Features beside the window and the season ahead: strength of the season and those of ``_extras``."""
+"""Features beside the window and the season ahead: the season's strength and ``_extras``."""

@@ -1,7 +1,8 @@
-"""The forecaster: causal features, residual recurrent layers and a quantile head, from raw numbers to final numbers.
+"""The forecaster: causal features, residual recurrent layers and a quantile head.
 
-Every step forecasts its whole horizon (direct multi-horizon, forked as in Wen et al. 2017, A Multi-Horizon Quantile
-Recurrent Forecaster, arXiv 1711.11053); a service reads only the last step.
+It takes raw numbers and gives final ones.
+Every step forecasts its whole horizon (direct multi-horizon, forked as in Wen et al. 2017, A
+Multi-Horizon Quantile Recurrent Forecaster, arXiv 1711.11053); a service reads only the last step.
 """
 
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from models.config import NetworkConfig
 from models.features import NUM_EXTRAS, NUM_SUMS, CausalFeatures, Features
@@ -33,7 +35,7 @@ class StepForecasts(NamedTuple):
 
 
 class QuantileHead(nn.Module):
-    """Quantiles of every horizon step that can not cross: a median and positive steps away from it."""
+    """Quantiles that can not cross: a median and positive steps away from it."""
 
     def __init__(self, input_size: int, config: NetworkConfig) -> None:
         super().__init__()
@@ -47,17 +49,25 @@ class QuantileHead(nn.Module):
         bias[:, 0] = 0.0
         self.outputs.bias = nn.Parameter(bias.flatten())
 
+    @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(..., input_size)`` to ascending quantiles ``(..., horizon, num_quantiles)``."""
-        raw = self.outputs(functional.gelu(self.hidden(inputs)))
-        raw = raw.unflatten(-1, (self.horizon, self.num_quantiles))
+        raw: Tensor = self.outputs(functional.gelu(self.hidden(inputs)))
+        raw = torch.unflatten(raw, -1, (self.horizon, self.num_quantiles))
         steps = functional.softplus(raw[..., 1:]).cumsum(-1)
         ascending = functional.pad(steps, (1, 0))
         return ascending - ascending[..., self.median, None] + raw[..., :1]
 
 
 class Forecaster(nn.Module):
-    """Raw values and carried state in; quantiles in the units of the target and the next state out."""
+    """Raw values and carried state in; quantiles in the target's units and the next state out."""
+
+    past_mean: Tensor
+    past_std: Tensor
+    future_mean: Tensor
+    future_std: Tensor
+    static_mean: Tensor
+    static_std: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -80,19 +90,23 @@ class Forecaster(nn.Module):
             self.register_buffer(f"{kind}_mean", torch.zeros(count))
             self.register_buffer(f"{kind}_std", torch.ones(count))
 
+    @override
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Forecast from the last step of each row.
 
         Args:
-            inputs: ``past_target`` ``(batch, time)``, NaN where missing; ``sequence_lens`` ``(batch,)`` int32, at
-                least 1; the states ``recent_target`` ``(batch, tail_length)``, ``running_sums`` ``(batch, NUM_SUMS)``
-                float64, ``hidden_state`` and, for an LSTM, ``cell_state`` ``(batch, num_layers, hidden_size)``; and,
-                where the model has them, ``past_covariates`` ``(batch, time, num_past)``, ``future_covariates``
-                ``(batch, time + horizon, num_future)``, whose step 0 is that of ``past_target``, and
-                ``static_covariates`` ``(batch, num_static)``, NaN where missing.
+            inputs: ``past_target`` ``(batch, time)``, NaN where missing; ``sequence_lens``
+                ``(batch,)`` int32, at least 1; the states ``recent_target``
+                ``(batch, tail_length)``, ``running_sums`` ``(batch, NUM_SUMS)`` float64,
+                ``hidden_state`` and, for an LSTM, ``cell_state``
+                ``(batch, num_layers, hidden_size)``; and, where the model has them,
+                ``past_covariates`` ``(batch, time, num_past)``, ``future_covariates``
+                ``(batch, time + horizon, num_future)``, whose step 0 is that of ``past_target``,
+                and ``static_covariates`` ``(batch, num_static)``, NaN where missing.
 
         Returns:
-            ``quantiles`` ``(batch, horizon, num_quantiles)``, ascending, and each state under ``next_...``.
+            ``quantiles`` ``(batch, horizon, num_quantiles)``, ascending, and each state under
+            ``next_...``.
         """
         lengths = inputs["sequence_lens"]
         features, values = self._read(inputs)
@@ -112,7 +126,7 @@ class Forecaster(nn.Module):
         return outputs
 
     def forecast_every_step(self, inputs: dict[str, Tensor]) -> StepForecasts:
-        """Forecast from every step of series that begin here; ``inputs`` as in ``forward``, without states."""
+        """Forecast from every step of series that begin here; ``inputs`` without states."""
         batch = len(inputs["past_target"])
         with torch.no_grad():
             features, values = self._read(inputs | self.initial_state(batch))
@@ -189,7 +203,7 @@ class Forecaster(nn.Module):
 
 
 def _at(values: Tensor, step: Tensor) -> Tensor:
-    """Pick one step of each row: ``(batch, time, size)`` at ``(batch,)`` gives ``(batch, size)``."""
+    """Pick one step of each row of ``(batch, time, size)``; gives ``(batch, size)``."""
     index = step[:, None, None].expand(-1, 1, values.shape[-1])
     return values.gather(1, index).squeeze(1)
 

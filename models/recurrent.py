@@ -4,11 +4,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from typing_extensions import override
 
 Cell = Literal["lstm", "gru"]
 
 State = tuple[Tensor, ...]
-"""``(hidden_state,)`` of a GRU layer, ``(hidden_state, cell_state)`` of an LSTM layer, each ``(batch, hidden_size)``."""
+"""Hidden state and, of an LSTM, cell state, each ``(batch, hidden_size)``."""
 
 
 class RecurrentLayer(nn.Module):
@@ -23,6 +24,7 @@ class RecurrentLayer(nn.Module):
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.rnn = kind(input_size, hidden_size, batch_first=True)
 
+    @override
     def forward(
         self, inputs: Tensor, sequence_lens: Tensor | None, state: State
     ) -> tuple[Tensor, State]:
@@ -30,13 +32,13 @@ class RecurrentLayer(nn.Module):
 
         Args:
             inputs: Right-padded sequences.
-            sequence_lens: Valid steps of each row, at least 1; None takes every step as valid, which is faster where
-                the final state does not matter.
+            sequence_lens: Valid steps of each row, at least 1; None takes every step as valid,
+                which is faster where the final state does not matter.
             state: The state before the first step.
 
         Returns:
-            Outputs of shape ``(batch, time, hidden_size)``, zero past each row's length, and the state after each
-            row's last valid step.
+            Outputs of shape ``(batch, time, hidden_size)``, zero past each row's length, and the
+            state after each row's last valid step.
         """
         first = tuple(part.unsqueeze(0).contiguous() for part in state)
         initial = first if self.cell == "lstm" else first[0]
@@ -55,5 +57,5 @@ class RecurrentLayer(nn.Module):
 
 
 def num_states(cell: Cell) -> int:
-    """Return how many state tensors a layer carries: hidden and cell state, or the hidden state alone."""
+    """Return how many state tensors a layer carries: a GRU one, an LSTM two."""
     return 2 if cell == "lstm" else 1

@@ -1,0 +1,130 @@
+"""What training leaves behind: ``forecaster.pt``, the weights, and ``forecaster.json``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from app.artifact import Accuracy, Training
+from app.errors import InvalidInputError
+from models.config import NetworkConfig
+from models.network import Forecaster
+
+WEIGHTS_FILE = "forecaster.pt"
+DESCRIPTION_FILE = "forecaster.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained forecaster and all that is known about it.
+
+    Attributes:
+        network: The forecaster, in evaluation mode, on the CPU.
+        freq: Frequency alias of the training data; None where time was a plain integer step.
+        context_length: Most recent steps that a service should give the network.
+        training: Where the weights come from.
+        accuracy: Measured errors on test parts that training never saw.
+        description: One or two sentences for the people who read the card.
+    """
+
+    network: Forecaster
+    freq: str | None
+    context_length: int
+    training: Training
+    accuracy: tuple[Accuracy, ...] = ()
+    description: str = ""
+
+
+class _Description(BaseModel):
+    """The JSON half of a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    network: NetworkConfig
+    freq: str | None
+    context_length: int
+    training: Training
+    accuracy: tuple[Accuracy, ...]
+    description: str
+
+
+def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> None:
+    """Write ``checkpoint`` into ``directory``, which is made if need be.
+
+    Each file is replaced as a whole, the description last, so that an interrupted write is never
+    read as complete.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    description = _Description(
+        network=checkpoint.network.config,
+        freq=checkpoint.freq,
+        context_length=checkpoint.context_length,
+        training=checkpoint.training,
+        accuracy=checkpoint.accuracy,
+        description=checkpoint.description,
+    )
+    weights = {name: value.cpu() for name, value in checkpoint.network.state_dict().items()}
+    (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
+    partial = directory / f"{WEIGHTS_FILE}.partial"
+    torch.save(weights, partial)
+    partial.replace(directory / WEIGHTS_FILE)
+    partial = directory / f"{DESCRIPTION_FILE}.partial"
+    partial.write_text(description.model_dump_json(indent=2) + "\n")
+    partial.replace(directory / DESCRIPTION_FILE)
+
+
+def load_checkpoint(directory: Path) -> Checkpoint:
+    """Read the checkpoint in ``directory``; its network is in evaluation mode, on the CPU.
+
+    Raises:
+        InvalidInputError: A file is missing, is not of this format, or the two do not belong
+            together.
+    """
+    description = _load_description(directory / DESCRIPTION_FILE)
+    network = Forecaster(description.network)
+    try:
+        network.load_state_dict(_load_weights(directory / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{directory / WEIGHTS_FILE} does not belong to the {DESCRIPTION_FILE} beside it"
+        ) from error
+    return Checkpoint(
+        network=network.eval(),
+        freq=description.freq,
+        context_length=description.context_length,
+        training=description.training,
+        accuracy=description.accuracy,
+        description=description.description,
+    )
+
+
+def _load_description(path: Path) -> _Description:
+    try:
+        return _Description.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path.parent} holds no checkpoint: {path.name}: {error.strerror}"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(f"{path} is not of this format: {place}: {first['msg']}") from error
+
+
+def _load_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path.parent} holds no checkpoint: {path.name}: {error.strerror}"
+        ) from error
+    # torch.load reports a damaged or foreign file in many ways; all of them mean the same here.
+    except Exception as error:
+        raise InvalidInputError(f"{path} is damaged or not a file of weights") from error
+    if not isinstance(weights, dict):
+        raise InvalidInputError(f"{path} is not a file of weights")
+    return weights
