@@ -1,0 +1,174 @@
+"""Stand-ins for recurrent layers that become exactly one ONNX ``LSTM`` or ``GRU`` node each.
+
+The stock exporter has no way to write ``sequence_lens``. A twin calls one custom operator instead,
+which computes the ONNX operator's own equations in PyTorch and is translated to that operator as a
+whole, its weights already in ONNX's order of gates.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from onnxscript import opset20
+from torch import Tensor, nn
+from typing_extensions import override
+
+from models.network import Forecaster
+from models.recurrent import Cell, RecurrentLayer, State
+
+_GATE_ORDER: dict[Cell, tuple[int, ...]] = {
+    "lstm": (0, 3, 1, 2),  # PyTorch input, forget, cell, output -> ONNX input, output, forget, cell
+    "gru": (1, 0, 2),  # PyTorch reset, update, new -> ONNX update, reset, hidden
+}
+
+
+class RecurrentTwin(nn.Module):
+    """Does what a ``RecurrentLayer`` does, through one operator that the exporter knows.
+
+    Its buffers are the ONNX operator's inputs ``W`` ``(1, num_gates * hidden_size, input_size)``,
+    ``R`` ``(1, num_gates * hidden_size, hidden_size)`` and ``B`` ``(1, 2 * num_gates *
+    hidden_size)``.
+    """
+
+    input_weight: Tensor
+    recurrent_weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: RecurrentLayer) -> None:
+        super().__init__()
+        self.cell: Cell = layer.cell
+        weights = layer.rnn.state_dict()
+        self.register_buffer("input_weight", self._reorder(weights["weight_ih_l0"]))
+        self.register_buffer("recurrent_weight", self._reorder(weights["weight_hh_l0"]))
+        biases = [self._reorder(weights[name]) for name in ("bias_ih_l0", "bias_hh_l0")]
+        self.register_buffer("bias", torch.cat(biases, 1))
+
+    def _reorder(self, weight: Tensor) -> Tensor:
+        order = _GATE_ORDER[self.cell]
+        gates = weight.chunk(len(order), 0)
+        return torch.cat([gates[gate] for gate in order]).unsqueeze(0)
+
+    @override
+    def forward(
+        self, inputs: Tensor, sequence_lens: Tensor | None, state: State
+    ) -> tuple[Tensor, State]:
+        """Run over ``inputs`` as ``RecurrentLayer.forward`` does."""
+        if sequence_lens is None:
+            batch, time = inputs.shape[:2]
+            sequence_lens = torch.full((batch,), time, dtype=torch.int32, device=inputs.device)
+        run = lstm if self.cell == "lstm" else gru
+        outputs, *final = run(
+            inputs.transpose(0, 1),
+            [self.input_weight, self.recurrent_weight, self.bias],
+            sequence_lens.to(torch.int32),
+            [part.unsqueeze(0) for part in state],
+        )
+        return outputs.squeeze(1).transpose(0, 1), tuple(part.squeeze(0) for part in final)
+
+
+def to_twin(network: Forecaster) -> Forecaster:
+    """Return a copy of ``network`` on the CPU, set to evaluate, its recurrent layers replaced."""
+    twin = copy.deepcopy(network).cpu().eval()
+    twin.layers = nn.ModuleList(
+        RecurrentTwin(layer) for layer in twin.layers if isinstance(layer, RecurrentLayer)
+    )
+    return twin
+
+
+@torch.library.custom_op("gatecast::lstm", mutates_args=())
+def lstm(
+    inputs: Tensor, weights: Sequence[Tensor], sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute ONNX's LSTM.
+
+    Args:
+        inputs: ``X`` ``(time, batch, input_size)``.
+        weights: ``W``, ``R`` and ``B``.
+        sequence_lens: ``(batch,)``, int32.
+        state: ``initial_h`` and ``initial_c``, each ``(1, batch, hidden_size)``.
+
+    Returns:
+        ``Y`` ``(time, 1, batch, hidden_size)``, ``Y_h`` and ``Y_c``.
+    """
+    hidden, cell = state[0][0], state[1][0]
+    input_bias, recurrent_bias = weights[2][0].chunk(2)
+    outputs = []
+    for step, from_input in enumerate(inputs @ weights[0][0].T + input_bias):
+        gates = from_input + hidden @ weights[1][0].T + recurrent_bias
+        input_gate, output_gate, forget_gate, candidate = gates.chunk(4, 1)
+        new_cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+        new_hidden = output_gate.sigmoid() * new_cell.tanh()
+        live = (step < sequence_lens)[:, None]
+        cell, hidden = torch.where(live, new_cell, cell), torch.where(live, new_hidden, hidden)
+        outputs.append(torch.where(live, new_hidden, 0.0))
+    return torch.stack(outputs).unsqueeze(1), hidden[None].clone(), cell[None].clone()
+
+
+@torch.library.custom_op("gatecast::gru", mutates_args=())
+def gru(
+    inputs: Tensor, weights: Sequence[Tensor], sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Compute ONNX's GRU with ``linear_before_reset=1``.
+
+    Arguments and results are those of ``lstm``, without its cell state.
+    """
+    hidden = state[0][0]
+    input_bias, recurrent_bias = weights[2][0].chunk(2)
+    outputs = []
+    for step, from_input in enumerate(inputs @ weights[0][0].T + input_bias):
+        from_hidden = hidden @ weights[1][0].T + recurrent_bias
+        update_input, reset_input, new_input = from_input.chunk(3, 1)
+        update_hidden, reset_hidden, new_hidden = from_hidden.chunk(3, 1)
+        update_gate = (update_input + update_hidden).sigmoid()
+        reset_gate = (reset_input + reset_hidden).sigmoid()
+        candidate = (new_input + reset_gate * new_hidden).tanh()
+        mixed = (1 - update_gate) * candidate + update_gate * hidden
+        live = (step < sequence_lens)[:, None]
+        hidden = torch.where(live, mixed, hidden)
+        outputs.append(torch.where(live, mixed, 0.0))
+    return torch.stack(outputs).unsqueeze(1), hidden[None].clone()
+
+
+@lstm.register_fake
+def _lstm_shapes(
+    inputs: Tensor, _weights: Sequence[Tensor], _sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    time, batch = inputs.shape[:2]
+    outputs = inputs.new_empty(time, 1, batch, state[0].shape[-1])
+    return outputs, torch.empty_like(state[0]), torch.empty_like(state[1])
+
+
+@gru.register_fake
+def _gru_shapes(
+    inputs: Tensor, _weights: Sequence[Tensor], _sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    time, batch = inputs.shape[:2]
+    outputs = inputs.new_empty(time, 1, batch, state[0].shape[-1])
+    return outputs, torch.empty_like(state[0])
+
+
+def _to_onnx_lstm(
+    inputs: Any, weights: Sequence[Any], sequence_lens: Any, state: Sequence[Any]
+) -> Any:
+    operands = [inputs, *weights, sequence_lens, *state]
+    return _operator("LSTM")(*operands, hidden_size=weights[1].shape[-1])
+
+
+def _to_onnx_gru(
+    inputs: Any, weights: Sequence[Any], sequence_lens: Any, state: Sequence[Any]
+) -> Any:
+    operands = [inputs, *weights, sequence_lens, *state]
+    return _operator("GRU")(*operands, hidden_size=weights[1].shape[-1], linear_before_reset=1)
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    operator: Callable[..., Any] = getattr(opset20, name)
+    return operator
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.gatecast.lstm.default: _to_onnx_lstm,
+    torch.ops.gatecast.gru.default: _to_onnx_gru,
+}
+"""How the exporter writes the two operators."""

@@ -1,0 +1,46 @@
+"""A small untrained forecaster and its artifact, made by the real exporter, for tests."""
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from app.artifact import Training
+from export.publish import to_artifact
+from models.checkpoint import Checkpoint
+from models.config import NetworkConfig
+from models.network import Forecaster
+
+_SEED = 7
+_TINY: dict[str, Any] = {
+    "horizon": 6,
+    "season": 12,
+    "window": 12,
+    "num_cycles": 3,
+    "hidden_size": 8,
+    "quantile_levels": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+}
+
+
+def tiny_checkpoint(**overrides: Any) -> Checkpoint:
+    """Return an untrained monthly forecaster; ``overrides`` are fields of its ``NetworkConfig``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        network = Forecaster(NetworkConfig(**_TINY | overrides)).eval()
+        torch.nn.init.normal_(network.head.outputs.weight, std=0.3)
+    training = Training(
+        data_digest="0" * 16, num_series=0, num_observations=0, seed=_SEED, config={}
+    )
+    return Checkpoint(
+        network=network,
+        freq="M",
+        context_length=64,
+        training=training,
+        description="An untrained forecaster for tests.",
+    )
+
+
+@cache
+def tiny_artifact(**overrides: Any) -> bytes:
+    """Return the sealed artifact of ``tiny_checkpoint``; it takes seconds, once per process."""
+    return to_artifact(tiny_checkpoint(**overrides))
