@@ -1,0 +1,1 @@
+"""The service: gateways that speak HTTP, runners that run models, and their supervisor."""

@@ -1,8 +1,8 @@
 """What is inside a ``model.onnx``: its card, its golden case and the digest that seals both.
 
-An artifact is one self-contained ONNX file in ``<model_repository>/<model_name>/<model_version>/``. Everything the
-service must know is JSON in the file's own metadata, so that a rename is the whole deployment. Training and serving
-share this module; it needs neither torch nor onnx.
+An artifact is one self-contained ONNX file in ``<model_repository>/<model_name>/<model_version>/``.
+Everything the service must know is JSON in the file's own metadata, so that a rename is the whole
+deployment. Training and serving share this module; it needs neither torch nor onnx.
 """
 
 import base64
@@ -40,7 +40,7 @@ class _Frozen(BaseModel):
 
 
 class TensorSpec(_Frozen):
-    """Name, type and shape of a tensor; a dimension is a size or a name such as ``batch`` or ``time``."""
+    """Name, type and shape of a tensor; a dimension is a size or a name, such as ``batch``."""
 
     name: str
     datatype: Datatype
@@ -48,7 +48,7 @@ class TensorSpec(_Frozen):
 
 
 class StateSpec(_Frozen):
-    """One carried state: input ``name``, output ``next_name``, both of shape ``(batch, *shape)``."""
+    """A carried state: input ``name``, output ``next_name``, both of shape ``(batch, *shape)``."""
 
     name: str
     next_name: str
@@ -131,7 +131,7 @@ class TensorValue(_Frozen):
     def from_array(cls, name: str, array: NDArray[Any]) -> Self:
         """Wrap ``array``, which must have one of the types in ``NUMPY_DTYPES``."""
         data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-        return cls(name=name, datatype=DATATYPES[array.dtype], shape=array.shape, data=data)  # type: ignore[arg-type]
+        return cls(name=name, datatype=DATATYPES[array.dtype], shape=array.shape, data=data)
 
     def to_array(self) -> NDArray[Any]:
         """Return the numbers in their shape."""
@@ -172,15 +172,17 @@ class GoldenCase(_Frozen):
             error = relative_error(got, want)
             if not error <= self.relative_tolerance:
                 raise ArtifactError(
-                    f"golden case: output {value.name} is off by {error:.1e} (limit {self.relative_tolerance:.0e})"
+                    f"golden case: output {value.name} is off by {error:.1e}"
+                    f" (limit {self.relative_tolerance:.0e})"
                 )
 
 
 def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
     """Largest difference relative to the size of the numbers beside it; NaN equals NaN.
 
-    Each difference is divided by the larger of its own magnitude and a thousandth of the largest magnitude in the same
-    row (axis 0), so that a value near zero among large ones does not count as wrong for a rounding error.
+    Each difference is divided by the larger of its own magnitude and a thousandth of the largest
+    magnitude in the same row (axis 0), so that a value near zero among large ones does not count as
+    wrong for a rounding error.
     """
     got64, want64 = got.astype(np.float64), want.astype(np.float64)
     if not np.array_equal(np.isnan(got64), np.isnan(want64)):

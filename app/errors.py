@@ -1,9 +1,12 @@
 """What can go wrong, without HTTP in it.
 
 GatecastError
+├── MalformedBodyError           a body that is no JSON at all, or is cut off
 ├── InvalidInputError            the caller's numbers or fields are wrong
+│   └── InvalidSeriesError       every series of a request is wrong
 ├── PayloadTooLargeError         a body, before or after decompression, is over its limit
 ├── UnsupportedMediaTypeError    a content type or encoding that is not spoken here
+├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ModelNotFoundError           no such model or version
 ├── RetryableError               try again after ``retry_after_s``
@@ -17,9 +20,15 @@ GatecastError
 └── StartupError                 the service can not start as it was told to
 """
 
+from collections.abc import Sequence
+
 
 class GatecastError(Exception):
     """Anything gatecast raises on purpose; the message is safe to show to a caller."""
+
+
+class MalformedBodyError(GatecastError):
+    """A body can not be read: no JSON, not UTF-8, cut off or wrongly compressed."""
 
 
 class InvalidInputError(GatecastError):
@@ -30,12 +39,24 @@ class InvalidInputError(GatecastError):
         self.pointer = pointer
 
 
+class InvalidSeriesError(InvalidInputError):
+    """Every series of a request is wrong; ``refusals`` says why, in their order."""
+
+    def __init__(self, message: str, refusals: Sequence[InvalidInputError]) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+
 class PayloadTooLargeError(GatecastError):
     """A body exceeds its limit."""
 
 
 class UnsupportedMediaTypeError(GatecastError):
     """A content type or content encoding is not supported."""
+
+
+class BodyTimeoutError(GatecastError):
+    """A body did not arrive within its time."""
 
 
 class UnauthorizedError(GatecastError):

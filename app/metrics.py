@@ -1,7 +1,7 @@
 """Every metric of the service.
 
-Gateways and runners write to one directory (``PROMETHEUS_MULTIPROC_DIR``, set by the supervisor before they start), and
-any gateway answers ``/metrics`` for all of them.
+Gateways and runners write to one directory (``PROMETHEUS_MULTIPROC_DIR``, set by the supervisor
+before they start), and any gateway answers ``/metrics`` for all of them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Every setting of the service: one frozen class, read from ``GATECAST_*`` or from the command line."""
+"""Every setting of the service: one frozen class, read from ``GATECAST_*`` or options."""
 
 import os
 from pathlib import Path
@@ -85,7 +85,8 @@ class Settings(BaseSettings):
     def _check_exposure(self) -> Self:
         if self.host not in LOOPBACK_HOSTS and self.api_keys_file is None and not self.insecure:
             raise ValueError(
-                f"refusing to listen on {self.host} without API keys: set GATECAST_API_KEYS_FILE, or pass --insecure"
+                f"refusing to listen on {self.host} without API keys:"
+                " set GATECAST_API_KEYS_FILE, or pass --insecure"
             )
         return self
 

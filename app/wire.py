@@ -1,16 +1,17 @@
 """Frames between a gateway and a runner: four bytes of length, then one message in MessagePack.
 
-Both ends come from the same installation and are started by the same supervisor, so the format carries no version.
-Tensor data stay raw little-endian bytes and are decoded without a copy.
+Both ends come from the same installation and are started by the same supervisor, so the format
+carries no version. Tensor data stay raw little-endian bytes and are decoded without a copy.
 """
 
 import asyncio
 import struct
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors
 
@@ -28,11 +29,11 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
 
 
 class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Gateway to runner: run these rows. ``deadline`` is a time of the monotonic clock, in seconds."""
+    """Gateway to runner: run these rows. ``deadline`` is in seconds of the monotonic clock."""
 
     id: int
     model_name: str
-    model_version: int | None
+    model_version: int
     deadline: float
     inputs: list[Tensor]
     outputs: list[str]
@@ -52,7 +53,7 @@ class InferResult(msgspec.Struct, array_like=True, frozen=True, tag=3):
 
 
 class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
-    """Runner to gateway: why request ``id`` has no rows; ``error`` is the name of an exception class."""
+    """Runner to gateway: why request ``id`` has no rows; ``error`` names an exception class."""
 
     id: int
     error: str
@@ -61,7 +62,7 @@ class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
 
 
 class ServedModel(msgspec.Struct, array_like=True, frozen=True):
-    """One version of one model on a runner; ``reason`` says why it is not ready, ``card`` is JSON."""
+    """One version of one model; ``reason`` says why it is not ready, ``card`` is JSON."""
 
     model_name: str
     model_version: int
@@ -110,4 +111,66 @@ def unpack_tensors(tensors: list[Tensor]) -> Tensors:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array)).cast("B")
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One end of a connection: cuts the byte stream into frames and writes many frames at once."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._unsent: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._unsent.clear()
+        self.closed()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        start = 0
+        while len(self._received) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._received, start)
+            body = start + _LENGTH.size
+            if length > MAX_FRAME_BYTES:
+                self.close()
+                return
+            if len(self._received) - body < length:
+                break
+            start = body + length
+            self.frame_received(bytes(self._received[body:start]))
+        if start:
+            del self._received[:start]
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame; all frames of one turn of the event loop leave in one write."""
+        if self._transport is None:
+            return
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frame)
+
+    def close(self) -> None:
+        """Close the connection after what is queued has been written."""
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def frame_received(self, body: bytes) -> None:
+        """Handle the body of one frame."""
+        raise NotImplementedError
+
+    def closed(self) -> None:
+        """Handle the end of the connection."""
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if frames and self._transport is not None:
+            self._transport.writelines(frames)

@@ -1,16 +1,50 @@
 """The gateway's end of the sockets to the runners."""
 
+import asyncio
+import contextlib
+import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
+import msgspec
+from typing_extensions import override
+
+from app import errors
 from app.artifact import Card
+from app.errors import (
+    DeadlineExceededError,
+    EngineError,
+    GatecastError,
+    ModelNotReadyError,
+    OverloadedError,
+    RetryableError,
+)
 from app.tensors import Tensors
+from app.wire import (
+    CancelRequest,
+    FrameProtocol,
+    InferFailure,
+    InferRequest,
+    InferResult,
+    RunnerStatus,
+    ServedModel,
+    ToGateway,
+    encode,
+    pack_tensors,
+    unpack_tensors,
+)
+
+_RECONNECT_DELAY_S = 0.05
+
+_decoder = msgspec.msgpack.Decoder(ToGateway)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of one model, as the runners see it; ``card`` is None and ``reason`` set where it did not load."""
+    """One version of one model; ``card`` is None, and ``reason`` set, where it did not load."""
 
     model_name: str
     model_version: int
@@ -20,7 +54,10 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Rows to run; batch on axis 0. ``deadline`` is a time of ``time.monotonic()``; states may be left out."""
+    """Rows to run, batch on axis 0; states may be left out.
+
+    ``deadline`` is a time of ``time.monotonic()``.
+    """
 
     model_name: str
     model_version: int
@@ -34,7 +71,7 @@ class Runners(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a runner is connected, has loaded its models and has been heard of lately."""
+        """Whether a runner is connected, has loaded its models and was heard of lately."""
         ...
 
     @property
@@ -43,7 +80,7 @@ class Runners(Protocol):
         ...
 
     def models(self) -> Sequence[ModelVersion]:
-        """List every version of every model in the repository, ready or not; empty while no runner is connected."""
+        """List every version, ready or not; empty while no runner is connected."""
         ...
 
     async def infer(self, inference: Inference) -> Tensors:
@@ -52,10 +89,161 @@ class Runners(Protocol):
         Raises:
             InvalidInputError: The tensors do not fit the model.
             ModelNotFoundError: No such model.
-            ModelNotReadyError: No runner, the runner was lost, or the model did not load.
+            ModelNotReadyError: No runner is up, or the runner was lost.
             OverloadedError: The queue is full.
             DeadlineExceededError: The deadline passed first.
             ShuttingDownError: The runner is draining.
             EngineError: The run failed.
         """
         ...
+
+
+class RunnerPool:
+    """The real Runners: one connection to each runner's socket, made again whenever it breaks.
+
+    Args:
+        sockets: One path for each runner.
+        silence_s: A runner that was not heard of for so long is not ready.
+        max_queue_steps: Most time steps that may wait for one runner.
+    """
+
+    def __init__(self, sockets: Sequence[Path], *, silence_s: float, max_queue_steps: int) -> None:
+        self._sockets = sockets
+        self._silence_s = silence_s
+        self._max_queue_steps = max_queue_steps
+        self._connections: dict[Path, RunnerConnection] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections.values()):
+            connection.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a runner is connected, has loaded a model and was heard of lately."""
+        return any(
+            model.card is not None for connection in self._live() for model in connection.models
+        )
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``; empty while no runner is connected."""
+        return next((c.device for c in self._connections.values()), "")
+
+    def models(self) -> Sequence[ModelVersion]:
+        """List every version in the repository, ready or not."""
+        return next((c.models for c in self._connections.values() if c.device), ())
+
+    async def infer(self, inference: Inference) -> Tensors:
+        """Run rows on the least loaded runner, as ``Runners.infer``."""
+        live = self._live()
+        if not live:
+            raise ModelNotReadyError("the runner is not up; it is being started again")
+        connection = min(live, key=lambda c: c.outstanding_steps)
+        rows, length = inference.inputs["past_target"].shape
+        if connection.outstanding_steps + rows * length > self._max_queue_steps:
+            raise OverloadedError("too much work waits for the runner")
+        return await connection.infer(inference, steps=rows * length)
+
+    def _live(self) -> list["RunnerConnection"]:
+        oldest = time.monotonic() - self._silence_s
+        return [c for c in self._connections.values() if c.device and c.last_heard_at > oldest]
+
+    async def _keep(self, path: Path) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(OSError):
+                _, connection = await loop.create_unix_connection(RunnerConnection, str(path))
+                self._connections[path] = connection
+                await connection.lost.wait()
+                del self._connections[path]
+            await asyncio.sleep(_RECONNECT_DELAY_S)
+
+
+class RunnerConnection(FrameProtocol):
+    """One runner, and the calls that wait for its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = ""
+        self.models: tuple[ModelVersion, ...] = ()
+        self.last_heard_at = time.monotonic()
+        self.outstanding_steps = 0
+        self.lost = asyncio.Event()
+        self._ids = itertools.count(1)
+        self._calls: dict[int, asyncio.Future[Tensors]] = {}
+
+    async def infer(self, inference: Inference, *, steps: int) -> Tensors:
+        """Send rows and wait for theirs; every way out of here forgets the call."""
+        request_id = next(self._ids)
+        call: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
+        self._calls[request_id] = call
+        self.outstanding_steps += steps
+        self.send(encode(_to_request(request_id, inference)))
+        try:
+            async with asyncio.timeout(inference.deadline - time.monotonic()):
+                return await call
+        except TimeoutError as error:
+            raise DeadlineExceededError("the deadline passed before the answer") from error
+        finally:
+            self.outstanding_steps -= steps
+            if self._calls.pop(request_id, None) is not None:
+                self.send(encode(CancelRequest(request_id)))
+
+    @override
+    def frame_received(self, body: bytes) -> None:
+        self.last_heard_at = time.monotonic()
+        match _decoder.decode(body):
+            case InferResult(id=request_id, outputs=outputs):
+                if call := self._take(request_id):
+                    call.set_result(unpack_tensors(outputs))
+            case InferFailure() as failure:
+                if call := self._take(failure.id):
+                    call.set_exception(_to_error(failure))
+            case RunnerStatus() as status:
+                self.device = status.device
+                self.models = tuple(_to_model_version(model) for model in status.models)
+            case _:
+                pass
+
+    @override
+    def closed(self) -> None:
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.done():
+                call.set_exception(ModelNotReadyError("the runner was lost; it is being replaced"))
+        self.lost.set()
+
+    def _take(self, request_id: int) -> asyncio.Future[Tensors] | None:
+        call = self._calls.pop(request_id, None)
+        return None if call is None or call.done() else call
+
+
+def _to_request(request_id: int, inference: Inference) -> InferRequest:
+    return InferRequest(
+        id=request_id,
+        model_name=inference.model_name,
+        model_version=inference.model_version,
+        deadline=inference.deadline,
+        inputs=pack_tensors(inference.inputs),
+        outputs=list(inference.outputs),
+    )
+
+
+def _to_model_version(model: ServedModel) -> ModelVersion:
+    card = Card.model_validate_json(model.card) if model.is_ready else None
+    return ModelVersion(model.model_name, model.model_version, card, model.reason)
+
+
+def _to_error(failure: InferFailure) -> GatecastError:
+    kind = getattr(errors, failure.error, EngineError)
+    if issubclass(kind, RetryableError):
+        return kind(failure.message, failure.retry_after_s)
+    return kind(failure.message)

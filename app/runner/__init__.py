@@ -1,0 +1,1 @@
+"""The runner process: queue, batch, run."""

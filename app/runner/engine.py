@@ -44,7 +44,7 @@ class OrtEngine:
         self.card: Card = load_card(metadata)
         self.golden_case: GoldenCase = load_golden_case(metadata)
         self.digest = digest
-        self.providers: list[str] = session.get_providers()
+        self.providers: list[str] = list(session.get_providers())
         self._session = session
 
     @classmethod
@@ -56,7 +56,8 @@ class OrtEngine:
         Models come as bytes: ONNX Runtime then refuses every reference to a file beside it.
 
         Raises:
-            ArtifactError: The bytes are not a sound artifact, or CUDA was asked for and did not come up.
+            ArtifactError: The bytes are not a sound artifact, or CUDA was asked for and did not
+            come up.
         """
         digest = check_seal(model)
         try:
@@ -86,7 +87,8 @@ class OrtEngine:
         """Run a batch; states that ``inputs`` lack begin anew.
 
         Raises:
-            EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those), or the run failed.
+            EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those),
+            or the run failed.
             ModelOutputError: A quantile is not finite.
         """
         for name, array in inputs.items():
@@ -95,10 +97,10 @@ class OrtEngine:
         batch = len(next(iter(inputs.values())))
         states = {s.name: s.initial_tensor(batch) for s in self.card.states if s.name not in inputs}
         try:
-            values: list[Any] = self._session.run(list(outputs), inputs | states)
+            values = self._session.run(list(outputs), inputs | states)
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise EngineError(f"model run failed: {_first_line(error)}") from error
-        results = dict(zip(outputs, values, strict=True))
+        results: Tensors = dict(zip(outputs, values, strict=True))
         if "quantiles" in results and not np.isfinite(results["quantiles"]).all():
             raise ModelOutputError("the model gave numbers that are not finite")
         return results
@@ -158,7 +160,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-# Identity of one float, ONNX opset 13: ModelProto{ir_version 8, graph{node Identity x->y, input x[1], output y[1]}}.
+# Identity of one float, ONNX opset 13: ModelProto{ir_version 8, graph{node Identity x->y, input
+# x[1], output y[1]}}.
 _IDENTITY_MODEL = bytes.fromhex(
     "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a"
     "0179120a0a08080112040a02080142040a00100d"

@@ -1,0 +1,43 @@
+"""What the terminal shows once the service is ready."""
+
+import json
+import math
+from importlib.metadata import version
+
+import click
+
+from app.lifeline import ReadyReport
+
+_EXAMPLE_LENGTH = 36
+_EXAMPLE_SEASON = 12
+
+
+def print_banner(report: ReadyReport, *, host: str, port: int, needs_key: bool) -> None:
+    """Print the address, the device, the models and one ``curl`` line that works when pasted."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    click.echo(f"gatecast {version('gatecast')}  {address}  (documentation: {address}/docs)")
+    click.echo(f"device   {report.device}{f' ({report.note})' if report.note else ''}")
+    for model in report.models:
+        about = f"refused: {model.reason}" if model.reason else model.summary
+        click.echo(f"model    {model.model_name} version {model.model_version}: {about}")
+    sound = next((model for model in report.models if not model.reason), None)
+    if sound is None:
+        click.echo("model    none is ready: every forecast will be refused")
+        return
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
+    click.echo(
+        f"try      curl -s {address}/v1/models/{sound.model_name}/forecast{key}"
+        f" -H 'Content-Type: application/json' -d '{json.dumps(_example())}'"
+    )
+
+
+def _example() -> dict[str, object]:
+    target = [
+        round(100 + step + 20 * math.sin(2 * math.pi * step / _EXAMPLE_SEASON))
+        for step in range(_EXAMPLE_LENGTH)
+    ]
+    return {
+        "series": [{"item_id": "example", "target": target}],
+        "horizon": 3,
+        "quantile_levels": [0.1, 0.5, 0.9],
+    }

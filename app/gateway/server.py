@@ -1,0 +1,120 @@
+"""A gateway process: uvicorn with a drain that loses no request."""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+import uvloop
+from typing_extensions import override
+
+from app.errors import StartupError
+from app.gateway.drain import Drain
+from app.gateway.main import create_app
+from app.gateway.runner_client import RunnerPool
+from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
+from app.logs import configure_logging
+from app.settings import Settings, load_settings
+
+_LAST_CALL_S = 0.3
+_KEEP_ALIVE_S = 75
+
+
+class GatewayServer(uvicorn.Server):
+    """Drains on SIGTERM: connections are accepted, answered and told to close for a while.
+
+    Then the listener goes.
+    A stock uvicorn closes idle keep-alive connections at once and so loses the requests under way
+    on them.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, *, drain_delay_s: float) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._drain_delay_s = drain_delay_s
+        self._listen_until: float | None = None
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends at once."""
+        if self._listen_until is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self._drain.begin()
+        delay = self._drain_delay_s if sig == signal.SIGTERM else 0.0
+        self._listen_until = time.monotonic() + delay
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        if self._listen_until is not None and time.monotonic() >= self._listen_until:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        if not self.force_exit:
+            # Connections accepted a moment ago have sent requests that were not read yet.
+            await asyncio.sleep(_LAST_CALL_S)
+        await super().shutdown()
+
+
+def main() -> None:
+    """Serve until told to stop; an error at start goes to the supervisor, with status 78."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listener", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--runner", type=Path, action="append", required=True)
+    arguments = parser.parse_args()
+    lifeline = Lifeline(arguments.lifeline)
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        listener = socket.socket(fileno=arguments.listener)
+        uvloop.run(_serve(settings, listener, lifeline, arguments.runner))
+    except StartupError as error:
+        lifeline.report(ReadyReport(failure=str(error)))
+        sys.exit(STARTUP_FAILURE_STATUS)
+
+
+async def _serve(
+    settings: Settings, listener: socket.socket, lifeline: Lifeline, runners: list[Path]
+) -> None:
+    drain, stopped = Drain(), asyncio.Event()
+    pool = RunnerPool(
+        runners, silence_s=settings.watchdog_s, max_queue_steps=settings.max_queue_steps
+    )
+    config = uvicorn.Config(
+        create_app(settings, pool, drain),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.graceful_timeout_s)),
+    )
+    server = GatewayServer(config, drain, drain_delay_s=settings.drain_delay_s)
+    async with pool:
+        lifeline.report(ReadyReport())
+        beating = asyncio.create_task(lifeline.beat_until(stopped))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait([beating, serving], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True  # the supervisor is gone
+        await serving
+        stopped.set()
+        await beating
+
+
+if __name__ == "__main__":
+    main()

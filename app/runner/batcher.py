@@ -1,0 +1,228 @@
+"""Merges concurrent requests to one model into single engine runs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import metrics
+from app.errors import DeadlineExceededError, EngineError, GatecastError, ShuttingDownError
+from app.runner.engine import Engine
+from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, expire
+from app.tensors import Tensors
+
+logger = logging.getLogger(__name__)
+
+
+class DynamicBatcher:
+    """Runs what waits for one model, in batches of ragged rows.
+
+    While one batch runs, the next one gathers. Every request is answered exactly once, with its own
+    rows or with the error of the run that held them. Inputs must have been checked before they come
+    here.
+
+    Args:
+        engine: Runs the batches.
+        limits: Bounds of a run and of the queue.
+        model_name: Label of the metrics.
+        executor: Where runs happen; None runs in the event loop's own thread, which on a CPU is
+            faster than
+            handing the interpreter lock over, and lets frames gather in the sockets meanwhile.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: BatchLimits,
+        *,
+        model_name: str,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.running_since: float | None = None
+        self._engine = engine
+        self._limits = limits
+        self._executor = executor
+        self._clock = clock
+        self._queue = RequestQueue(limits)
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._worker: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self._metrics = _BatcherMetrics(model_name)
+
+    async def __aenter__(self) -> Self:
+        self._worker = asyncio.create_task(self._work(), name="batcher")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_closing = True
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.cancel()
+            await asyncio.wait([worker])
+        for request in self._queue.clear():
+            request.answer(ShuttingDownError("the runner is shutting down"))
+
+    def submit(self, request: PendingRequest) -> None:
+        """Queue a request, whose ``answer`` will be called exactly once.
+
+        Raises:
+            DeadlineExceededError: Its deadline has passed.
+            OverloadedError: The queue is full.
+            ShuttingDownError: The batcher is closing.
+        """
+        if self._is_closing:
+            raise ShuttingDownError("the runner is shutting down")
+        if request.deadline <= self._clock():
+            raise DeadlineExceededError("the deadline passed before the model ran")
+        self._queue.put(request)
+        self._metrics.observe_queue(self._queue)
+        self._idle.clear()
+        self._arrived.set()
+
+    def abandon(self, request: PendingRequest) -> None:
+        """Forget a request whose caller has left; it will not run if it has not begun."""
+        self._queue.abandon(request)
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait until those in the queue are answered."""
+        self._is_closing = True
+        await self._idle.wait()
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await self._gather()
+            batch, dropped = self._queue.take(self._clock())
+            self._metrics.observe_dropped(dropped)
+            expire(dropped)
+            if batch:
+                await self._run(batch)
+            self._metrics.observe_queue(self._queue)
+            if not len(self._queue):
+                self._arrived.clear()
+                self._idle.set()
+
+    async def _gather(self) -> None:
+        # The worker's own wake-up stands before the sockets' in the loop's queue: only the second
+        # turn has read them.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        delay = self._limits.max_queue_delay_s
+        while delay and not self._queue.is_full_batch():
+            oldest = self._queue.oldest_queued_at()
+            remaining = 0.0 if oldest is None else oldest + delay - self._clock()
+            if remaining <= 0:
+                return
+            await asyncio.sleep(min(remaining, 0.001))
+
+    async def _run(self, batch: list[PendingRequest]) -> None:
+        inputs = merge(batch)
+        outputs = sorted({name for request in batch for name in request.outputs})
+        self.running_since = started = self._clock()
+        self._metrics.observe_wait(batch, started)
+        try:
+            results = await self._infer(inputs, outputs)
+        except asyncio.CancelledError:
+            _fail(batch, ShuttingDownError("the runner is shutting down"))
+            raise
+        except EngineError as error:
+            logger.warning("run of %d requests failed: %s", len(batch), error)
+            _fail(batch, error)
+            return
+        except Exception:
+            logger.exception("run of %d requests failed", len(batch))
+            _fail(batch, EngineError("the model run failed"))
+            return
+        finally:
+            self.running_since = None
+        seconds = self._clock() - started
+        self._queue.record_run(sum(request.steps for request in batch), seconds)
+        self._metrics.observe_run(batch, seconds)
+        for request, rows in split(batch, results):
+            request.answer(rows)
+
+    async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        if self._executor is None:
+            return self._engine.run(inputs, outputs)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+
+
+def merge(batch: Sequence[PendingRequest]) -> Tensors:
+    """Join the rows of all requests, each padded on the right to the longest."""
+    if len(batch) == 1:
+        return batch[0].inputs
+    return {
+        name: _concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs
+    }
+
+
+def split(
+    batch: Sequence[PendingRequest], outputs: Tensors
+) -> Iterator[tuple[PendingRequest, Tensors]]:
+    """Give each request back its own rows of the outputs that it named."""
+    start = 0
+    for request in batch:
+        stop = start + request.rows
+        yield request, {name: outputs[name][start:stop] for name in request.outputs}
+        start = stop
+
+
+def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    if arrays[0].ndim < 2 or len({array.shape[1:] for array in arrays}) == 1:  # noqa: PLR2004
+        return np.concatenate(arrays)
+    shape = (sum(len(array) for array in arrays), *np.max([a.shape[1:] for a in arrays], axis=0))
+    padded = np.zeros(shape, arrays[0].dtype)
+    start = 0
+    for array in arrays:
+        stop = start + len(array)
+        padded[start:stop, : array.shape[1]] = array
+        start = stop
+    return padded
+
+
+def _fail(batch: Sequence[PendingRequest], error: GatecastError) -> None:
+    for request in batch:
+        request.answer(error)
+
+
+class _BatcherMetrics:
+    """The metrics of one model, with their labels looked up once."""
+
+    def __init__(self, model_name: str) -> None:
+        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name)
+        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name)
+        self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
+        self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
+        self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")
+        self._rows = metrics.BATCH_ROWS.labels(model_name)
+        self._duration = metrics.BATCH_DURATION.labels(model_name)
+        self._padding_share = metrics.BATCH_PADDING_SHARE.labels(model_name)
+
+    def observe_queue(self, queue: RequestQueue) -> None:
+        self._queue_requests.set(len(queue))
+        self._queue_steps.set(queue.steps)
+
+    def observe_dropped(self, requests: Sequence[PendingRequest]) -> None:
+        for request in requests:
+            (self._expired if request.is_waiting else self._abandoned).inc()
+
+    def observe_wait(self, batch: Sequence[PendingRequest], started: float) -> None:
+        for request in batch:
+            self._queue_duration.observe(started - request.queued_at)
+
+    def observe_run(self, batch: Sequence[PendingRequest], seconds: float) -> None:
+        rows = sum(request.rows for request in batch)
+        padded = rows * max(request.length for request in batch)
+        self._rows.observe(rows)
+        self._duration.observe(seconds)
+        self._padding_share.observe(1 - sum(request.real_steps for request in batch) / padded)

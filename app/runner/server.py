@@ -1,0 +1,198 @@
+"""The runner's end of the sockets: frames in, queued requests, frames out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from typing_extensions import override
+
+from app.errors import GatecastError, InvalidInputError, ModelNotFoundError, RetryableError
+from app.runner.batcher import DynamicBatcher
+from app.runner.checks import check_inputs
+from app.runner.queue import PendingRequest
+from app.runner.repository import LoadedModel
+from app.tensors import Tensors
+from app.wire import (
+    CancelRequest,
+    FrameProtocol,
+    Heartbeat,
+    InferFailure,
+    InferRequest,
+    InferResult,
+    RunnerStatus,
+    ServedModel,
+    ToRunner,
+    encode,
+    pack_tensors,
+    unpack_tensors,
+)
+
+logger = logging.getLogger(__name__)
+
+_decoder = msgspec.msgpack.Decoder(ToRunner)
+
+
+class RunnerServer:
+    """Serves loaded models to every gateway that connects.
+
+    Args:
+        models: What the repository gave, refused versions included.
+        batchers: One for each version that loaded, by name and version.
+        device: Where they run.
+    """
+
+    def __init__(
+        self,
+        models: list[LoadedModel],
+        batchers: Mapping[tuple[str, int], DynamicBatcher],
+        device: str,
+    ) -> None:
+        self._models = {(m.model_name, m.model_version): m for m in models}
+        self._batchers = batchers
+        self._connections: set[GatewayConnection] = set()
+        self._server: asyncio.Server | None = None
+        self.status = _status_of(models, device)
+
+    async def listen(self, path: Path) -> None:
+        """Accept gateways on a Unix socket at ``path``."""
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(partial(GatewayConnection, self), path)
+
+    async def close(self) -> None:
+        """Answer what is queued, then close every connection."""
+        if self._server is not None:
+            self._server.close()
+        await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
+        for connection in list(self._connections):
+            connection.close()
+
+    def beat(self) -> None:
+        """Tell every gateway that this runner still turns."""
+        frame = encode(Heartbeat())
+        for connection in self._connections:
+            connection.send(frame)
+
+    def is_stuck(self, longest_run_s: float) -> bool:
+        """Whether a model run takes longer than it may."""
+        now = time.monotonic()
+        return any(
+            batcher.running_since is not None and now - batcher.running_since > longest_run_s
+            for batcher in self._batchers.values()
+        )
+
+    def add(self, connection: "GatewayConnection") -> None:
+        """Welcome a gateway."""
+        self._connections.add(connection)
+        connection.send(encode(self.status))
+
+    def remove(self, connection: "GatewayConnection") -> None:
+        """Forget a gateway that is gone."""
+        self._connections.discard(connection)
+
+    def submit(self, message: InferRequest, connection: "GatewayConnection") -> PendingRequest:
+        """Check and queue a request.
+
+        Raises:
+            GatecastError: It can not be queued.
+        """
+        key = (message.model_name, message.model_version)
+        batcher, model = self._batchers.get(key), self._models.get(key)
+        if batcher is None or model is None or model.engine is None:
+            raise ModelNotFoundError("this runner does not serve that model version")
+        inputs = _unpack(message)
+        check_inputs(inputs, model.engine.card)
+        _check_outputs(message.outputs, model)
+        request = PendingRequest(
+            inputs,
+            message.outputs,
+            deadline=message.deadline,
+            queued_at=time.monotonic(),
+            answer=partial(connection.answer, message.id),
+        )
+        batcher.submit(request)
+        return request
+
+    def abandon(self, model: tuple[str, int], request: PendingRequest) -> None:
+        """Forget a request whose caller has left."""
+        self._batchers[model].abandon(request)
+
+
+class GatewayConnection(FrameProtocol):
+    """One gateway, and its requests that are not answered yet."""
+
+    def __init__(self, server: RunnerServer) -> None:
+        super().__init__()
+        self._server = server
+        self._pending: dict[int, tuple[tuple[str, int], PendingRequest]] = {}
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.add(self)
+
+    @override
+    def closed(self) -> None:
+        self._server.remove(self)
+        for model, request in self._pending.values():
+            self._server.abandon(model, request)
+        self._pending.clear()
+
+    @override
+    def frame_received(self, body: bytes) -> None:
+        message = _decoder.decode(body)
+        if isinstance(message, CancelRequest):
+            if entry := self._pending.pop(message.id, None):
+                self._server.abandon(*entry)
+            return
+        try:
+            request = self._server.submit(message, self)
+        except GatecastError as error:
+            self.answer(message.id, error)
+        else:
+            self._pending[message.id] = ((message.model_name, message.model_version), request)
+
+    def answer(self, request_id: int, answer: Tensors | GatecastError) -> None:
+        """Send the answer of a request."""
+        self._pending.pop(request_id, None)
+        if isinstance(answer, GatecastError):
+            retry_after_s = answer.retry_after_s if isinstance(answer, RetryableError) else 0
+            name = type(answer).__name__
+            self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s)))
+        else:
+            self.send(encode(InferResult(request_id, pack_tensors(answer))))
+
+
+def _unpack(message: InferRequest) -> Tensors:
+    try:
+        return unpack_tensors(message.inputs)
+    except (KeyError, ValueError) as error:
+        raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
+
+
+def _check_outputs(outputs: list[str], model: LoadedModel) -> None:
+    if model.engine is None:
+        return
+    card = model.engine.card
+    known = {spec.name for spec in card.outputs} | {state.next_name for state in card.states}
+    if not outputs or not known.issuperset(outputs):
+        raise InvalidInputError(f"outputs must be some of {', '.join(sorted(known))}")
+
+
+def _status_of(models: list[LoadedModel], device: str) -> RunnerStatus:
+    providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
+    served = [
+        ServedModel(
+            model.model_name,
+            model.model_version,
+            is_ready=model.engine is not None,
+            reason=model.reason,
+            card=model.engine.card.model_dump_json() if model.engine is not None else "",
+        )
+        for model in models
+    ]
+    return RunnerStatus(device, providers, served)

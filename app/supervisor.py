@@ -1,0 +1,152 @@
+"""``gatecast serve``: starts gateways and runners, keeps them running and drains them in order."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.banner import print_banner
+from app.children import Child
+from app.errors import StartupError
+from app.settings import Settings
+
+_BACKLOG = 2048
+_STOP_MARGIN_S = 5.0
+
+
+class Supervisor:
+    """One listener, some gateways, one or more runners.
+
+    Every gateway accepts from the one listener; every gateway talks to every runner.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._signals: asyncio.Queue[int] = asyncio.Queue()
+
+    async def run(self) -> int:
+        """Serve until a signal; return the exit status: 0, or 1 if a process had to be killed.
+
+        Raises:
+            StartupError: The service can not start as it was told to.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        directory = Path(tempfile.mkdtemp(prefix="gatecast-"))
+        try:
+            with listen(self._settings.host, self._settings.port) as listener:
+                return await self._serve(listener, directory)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _serve(self, listener: socket.socket, directory: Path) -> int:
+        sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.runners)]
+        environment = _environment(self._settings, directory)
+        runners = [self._runner(n, path, environment) for n, path in enumerate(sockets)]
+        gateways = [
+            self._gateway(listener, sockets, environment) for _ in range(self._settings.gateways)
+        ]
+        children = [*runners, *gateways]
+        tasks = {child: asyncio.create_task(child.run()) for child in children}
+        failing = asyncio.gather(*tasks.values())
+        announcing = asyncio.create_task(self._announce(runners[0], gateways, listener))
+        stopping = asyncio.create_task(self._signals.get())
+        await _first_of(stopping, failing)
+        announcing.cancel()
+        if stopping.done():
+            listener.close()  # from here the gateways alone hold it, and the last to go ends it
+            await self._drain(tasks, gateways, runners, number=stopping.result())
+        else:
+            stopping.cancel()
+            for child in children:
+                child.kill()
+        await asyncio.gather(announcing, stopping, *tasks.values(), return_exceptions=True)
+        await failing
+        return int(any(child.was_killed for child in children))
+
+    async def _drain(
+        self,
+        tasks: dict[Child, asyncio.Task[None]],
+        gateways: Sequence[Child],
+        runners: Sequence[Child],
+        *,
+        number: int,
+    ) -> None:
+        delay_s = self._settings.drain_delay_s if number == signal.SIGTERM else 0.0
+        patience_s = delay_s + self._settings.graceful_timeout_s + _STOP_MARGIN_S
+        for children, signal_number in ((gateways, number), (runners, signal.SIGTERM)):
+            for child in children:
+                child.stop(signal_number)
+            hurry = asyncio.create_task(self._signals.get())
+            ending = asyncio.gather(*(tasks[child] for child in children), return_exceptions=True)
+            await _first_of(hurry, ending, timeout_s=patience_s)
+            hurry.cancel()
+            for child in children:
+                child.kill()
+            await ending
+            patience_s = _STOP_MARGIN_S
+
+    async def _announce(
+        self, runner: Child, gateways: Sequence[Child], listener: socket.socket
+    ) -> None:
+        host, port = listener.getsockname()[:2]
+        report = await runner.ready
+        await asyncio.gather(*(gateway.ready for gateway in gateways))
+        if not report.failure:
+            print_banner(report, host=host, port=port, needs_key=bool(self._settings.api_keys_file))
+
+    def _runner(self, index: int, path: Path, environment: dict[str, str]) -> Child:
+        command = ("-m", "app.runner.main", "--socket", str(path), "--index", str(index))
+        return self._child("runner", (*command, "--restarts", "{restarts}"), environment, ())
+
+    def _gateway(
+        self, listener: socket.socket, runners: Sequence[Path], environment: dict[str, str]
+    ) -> Child:
+        descriptor = listener.fileno()
+        command = ["-m", "app.gateway.server", "--listener", str(descriptor)]
+        command += [part for path in runners for part in ("--runner", str(path))]
+        return self._child("gateway", command, environment, (descriptor,))
+
+    def _child(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        file_descriptors: Sequence[int],
+    ) -> Child:
+        return Child(
+            name,
+            (*command, "--lifeline", "{lifeline}"),
+            environment,
+            file_descriptors=file_descriptors,
+            startup_timeout_s=self._settings.startup_timeout_s,
+            silence_s=self._settings.watchdog_s,
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listener.
+
+    Raises:
+        StartupError: The address can not be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StartupError(f"can not listen on {host} port {port}: {error.strerror}") from error
+
+
+async def _first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _environment(settings: Settings, directory: Path) -> dict[str, str]:
+    metrics = directory / "metrics"
+    metrics.mkdir()
+    return settings.to_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}

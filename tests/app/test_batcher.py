@@ -1,0 +1,264 @@
+"""One promise: every caller is answered exactly once."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import (
+    DeadlineExceededError,
+    EngineError,
+    GatecastError,
+    OverloadedError,
+    ShuttingDownError,
+)
+from app.runner.batcher import DynamicBatcher, merge, split
+from app.runner.queue import BatchLimits, PendingRequest
+from app.tensors import Tensors
+from tests.fake_engine import FakeEngine
+
+LIMITS = BatchLimits(8, 4096, 0.25, 20_000, 0.0)
+FAR = 1e12
+
+
+class Caller:
+    """A request and every answer that it got."""
+
+    def __init__(self, values: list[float], deadline: float = FAR) -> None:
+        self.answers: list[Tensors | GatecastError] = []
+        self.answered = asyncio.Event()
+        self.request = PendingRequest(
+            {
+                "past_target": np.array([values], np.float32),
+                "sequence_lens": np.array([len(values)], np.int32),
+            },
+            ["sum", "length"],
+            deadline=deadline,
+            queued_at=0.0,
+            answer=self._take,
+        )
+
+    def _take(self, answer: Tensors | GatecastError) -> None:
+        self.answers.append(answer)
+        self.answered.set()
+
+    async def answer(self) -> Tensors:
+        await asyncio.wait_for(self.answered.wait(), 10)
+        (answer,) = self.answers
+        if isinstance(answer, GatecastError):
+            raise answer
+        return answer
+
+    async def sum(self) -> float:
+        return float((await self.answer())["sum"][0])
+
+
+def batcher(
+    engine: FakeEngine,
+    limits: BatchLimits = LIMITS,
+    executor: ThreadPoolExecutor | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> DynamicBatcher:
+    return DynamicBatcher(engine, limits, model_name="m", executor=executor, clock=clock)
+
+
+async def test_waiting_requests_share_one_run() -> None:
+    engine = FakeEngine()
+    callers = [Caller([float(n)] * 10) for n in range(5)]
+    async with batcher(engine) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        sums = [await caller.sum() for caller in callers]
+    assert sums == [0.0, 10.0, 20.0, 30.0, 40.0]
+    assert engine.shapes == [(5, 10)]
+
+
+async def test_ragged_rows_are_padded_on_the_right() -> None:
+    engine = FakeEngine()
+    long, short = Caller([1.0] * 10), Caller([2.0] * 9)
+    async with batcher(engine) as batching:
+        batching.submit(long.request)
+        batching.submit(short.request)
+        assert (await long.sum(), await short.sum()) == (10.0, 18.0)
+    assert engine.shapes == [(2, 10)]
+
+
+async def test_next_batch_gathers_while_one_runs() -> None:
+    engine = FakeEngine(gate=threading.Event())
+    callers = [Caller([1.0]) for _ in range(4)]
+    with ThreadPoolExecutor(1) as executor:
+        async with batcher(engine, executor=executor) as batching:
+            batching.submit(callers[0].request)
+            while not engine.shapes:
+                await asyncio.sleep(0.001)
+            for caller in callers[1:]:
+                batching.submit(caller.request)
+            assert engine.gate is not None
+            engine.gate.set()
+            for caller in callers:
+                await caller.sum()
+    assert engine.shapes == [(1, 1), (3, 1)]
+
+
+async def test_failed_run_reaches_every_caller_and_the_next_run_works() -> None:
+    engine = FakeEngine()
+    engine.error = EngineError("broken")
+    first, second, third = Caller([1.0]), Caller([2.0]), Caller([3.0])
+    async with batcher(engine) as batching:
+        batching.submit(first.request)
+        batching.submit(second.request)
+        for caller in (first, second):
+            with pytest.raises(EngineError, match="broken"):
+                await caller.answer()
+        engine.error = None
+        batching.submit(third.request)
+        assert await third.sum() == 3.0
+
+
+async def test_unexpected_error_does_not_end_the_batcher_or_tell_internals() -> None:
+    engine = FakeEngine()
+    engine.error = KeyError("secret")
+    first, second = Caller([1.0]), Caller([2.0])
+    async with batcher(engine) as batching:
+        batching.submit(first.request)
+        with pytest.raises(EngineError, match="^the model run failed$"):
+            await first.answer()
+        engine.error = None
+        batching.submit(second.request)
+        assert await second.sum() == 2.0
+
+
+async def test_abandoned_request_harms_nobody_and_is_not_run() -> None:
+    engine = FakeEngine()
+    gone, staying = Caller([1.0]), Caller([2.0])
+    async with batcher(engine) as batching:
+        batching.submit(gone.request)
+        batching.submit(staying.request)
+        batching.abandon(gone.request)
+        assert await staying.sum() == 2.0
+    assert engine.shapes == [(1, 1)]
+    assert gone.answers == []
+
+
+async def test_batch_of_abandoned_requests_never_reaches_the_engine() -> None:
+    engine = FakeEngine()
+    callers = [Caller([1.0]) for _ in range(3)]
+    async with batcher(engine) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        for caller in callers:
+            batching.abandon(caller.request)
+        await batching.drain()
+    assert engine.shapes == []
+
+
+async def test_full_queue_is_refused() -> None:
+    limits = BatchLimits(8, 4096, 0.25, 15, 0.0)
+    async with batcher(FakeEngine(), limits) as batching:
+        batching.submit(Caller([1.0] * 10).request)
+        with pytest.raises(OverloadedError):
+            batching.submit(Caller([1.0] * 10).request)
+
+
+async def test_expired_request_is_refused_at_the_door() -> None:
+    async with batcher(FakeEngine(), clock=lambda: 5.0) as batching:
+        with pytest.raises(DeadlineExceededError):
+            batching.submit(Caller([1.0], deadline=4.0).request)
+
+
+async def test_request_that_expires_while_it_waits_is_told_and_not_run() -> None:
+    now = [0.0]
+    engine = FakeEngine()
+    late = Caller([1.0], deadline=1.0)
+    async with batcher(engine, clock=lambda: now[0]) as batching:
+        batching.submit(late.request)
+        now[0] = 2.0
+        with pytest.raises(DeadlineExceededError):
+            await late.answer()
+    assert engine.shapes == []
+
+
+async def test_closing_answers_everyone_who_waits() -> None:
+    engine = FakeEngine(gate=threading.Event())
+    running, waiting = Caller([1.0]), Caller([2.0])
+    with ThreadPoolExecutor(1) as executor:
+        batching = batcher(engine, executor=executor)
+        async with batching:
+            batching.submit(running.request)
+            while not engine.shapes:
+                await asyncio.sleep(0.001)
+            batching.submit(waiting.request)
+        assert engine.gate is not None
+        engine.gate.set()
+        for caller in (running, waiting):
+            with pytest.raises(ShuttingDownError):
+                await caller.answer()
+    with pytest.raises(ShuttingDownError):
+        batching.submit(Caller([3.0]).request)
+
+
+async def test_draining_answers_what_is_queued_and_refuses_more() -> None:
+    engine = FakeEngine()
+    callers = [Caller([float(n)]) for n in range(20)]
+    async with batcher(engine) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        await batching.drain()
+        assert [await caller.sum() for caller in callers] == [float(n) for n in range(20)]
+        with pytest.raises(ShuttingDownError):
+            batching.submit(Caller([1.0]).request)
+
+
+async def test_queue_delay_waits_for_company() -> None:
+    now = [0.0]
+    engine = FakeEngine()
+    limits = BatchLimits(8, 4096, 0.25, 20_000, max_queue_delay_s=1.0)
+    first, second = Caller([1.0]), Caller([2.0])
+    async with batcher(engine, limits, clock=lambda: now[0]) as batching:
+        batching.submit(first.request)
+        await asyncio.sleep(0.01)
+        batching.submit(second.request)
+        now[0] = 2.0
+        assert (await first.sum(), await second.sum()) == (1.0, 2.0)
+    assert engine.shapes == [(2, 1)]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
+def test_merge_then_split_is_the_identity(lengths: list[int]) -> None:
+    batch = [
+        PendingRequest(
+            {
+                "past_target": np.full((1, length), n, np.float32),
+                "sequence_lens": np.array([length], np.int32),
+            },
+            ["past_target"],
+            deadline=FAR,
+            queued_at=0.0,
+            answer=lambda _: None,
+        )
+        for n, length in enumerate(lengths)
+    ]
+    merged = merge(batch)
+    assert merged["past_target"].shape == (len(lengths), max(lengths))
+    for request, rows in split(batch, merged):
+        np.testing.assert_array_equal(
+            rows["past_target"][:, : request.length], request.inputs["past_target"]
+        )
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=40))
+async def test_random_arrivals_get_their_own_numbers(arrivals: list[tuple[int, bool]]) -> None:
+    callers = [Caller([float(n)] * length) for n, (length, _) in enumerate(arrivals)]
+    async with batcher(FakeEngine()) as batching:
+        for caller, (_, pauses) in zip(callers, arrivals, strict=True):
+            batching.submit(caller.request)
+            if pauses:
+                await asyncio.sleep(0)
+        for n, (caller, (length, _)) in enumerate(zip(callers, arrivals, strict=True)):
+            assert await caller.sum() == n * length

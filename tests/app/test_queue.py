@@ -1,0 +1,150 @@
+"""Admission and the choice of the next batch, without an event loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import DeadlineExceededError, GatecastError, OverloadedError
+from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, expire
+from app.tensors import Tensors
+
+LIMITS = BatchLimits(
+    max_batch_size=8,
+    max_batch_steps=1000,
+    max_padding_share=0.25,
+    max_queue_steps=3000,
+    max_queue_delay_s=0.0,
+)
+
+
+def request(
+    length: int,
+    rows: int = 1,
+    deadline: float = 10.0,
+    answers: list[Tensors | GatecastError] | None = None,
+) -> PendingRequest:
+    return PendingRequest(
+        {
+            "past_target": np.zeros((rows, length), np.float32),
+            "sequence_lens": np.full(rows, length, np.int32),
+        },
+        ["quantiles"],
+        deadline=deadline,
+        queued_at=0.0,
+        answer=(answers if answers is not None else []).append,
+    )
+
+
+def filled(*lengths: int) -> RequestQueue:
+    queue = RequestQueue(LIMITS)
+    for length in lengths:
+        queue.put(request(length))
+    return queue
+
+
+def take(queue: RequestQueue, now: float = 0.0) -> list[int]:
+    return [taken.length for taken in queue.take(now)[0]]
+
+
+def test_requests_of_like_length_share_a_batch() -> None:
+    assert take(filled(100, 101, 99)) == [100, 101, 99]
+
+
+def test_unlike_lengths_do_not_share_a_batch() -> None:
+    queue = filled(100, 10, 100, 10)
+    assert take(queue) == [100, 100]
+    assert take(queue) == [10, 10]
+
+
+def test_oldest_is_always_in_the_next_batch() -> None:
+    queue = filled(10, 500, 10, 500)
+    assert take(queue)[0] == 10
+    assert take(queue)[0] == 500
+
+
+def test_batch_keeps_its_row_limit() -> None:
+    assert len(take(filled(*[10] * 20))) == LIMITS.max_batch_size
+
+
+def test_batch_keeps_its_budget_of_padded_steps() -> None:
+    assert take(filled(400, 400, 400)) == [400, 400]
+
+
+def test_request_over_the_budget_runs_alone() -> None:
+    queue = filled(1500, 1500)
+    assert take(queue) == [1500]
+
+
+def test_rows_of_one_request_stay_together() -> None:
+    queue = RequestQueue(LIMITS)
+    queue.put(request(10, rows=5))
+    queue.put(request(10, rows=4))
+    queue.put(request(10, rows=3))
+    assert [taken.rows for taken in queue.take(0.0)[0]] == [5, 3]
+
+
+def test_requests_with_and_without_state_do_not_share_a_batch() -> None:
+    queue = filled(10)
+    carried = request(10)
+    carried.inputs["hidden_state"] = np.zeros((1, 2, 8), np.float32)
+    queue.put(carried)
+    assert len(take(queue)) == 1
+
+
+def test_full_queue_is_refused_with_a_time_to_retry() -> None:
+    queue = filled(1500, 1500)
+    with pytest.raises(OverloadedError) as caught:
+        queue.put(request(1))
+    assert caught.value.retry_after_s >= 1
+
+
+def test_taken_work_makes_room() -> None:
+    queue = filled(1500, 1500)
+    take(queue)
+    queue.put(request(1500))
+    assert queue.steps == 3000
+
+
+def test_expired_request_is_taken_apart_and_told() -> None:
+    answers: list[Tensors | GatecastError] = []
+    queue = RequestQueue(LIMITS)
+    queue.put(request(10, deadline=1.0, answers=answers))
+    batch, dropped = queue.take(2.0)
+    expire(dropped)
+    assert not batch
+    assert isinstance(answers[0], DeadlineExceededError)
+
+
+def test_abandoned_request_frees_its_place_at_once() -> None:
+    queue = RequestQueue(LIMITS)
+    gone = request(10)
+    queue.put(gone)
+    queue.abandon(gone)
+    assert queue.steps == 0
+    assert queue.take(0.0)[0] == []
+
+
+def test_request_is_answered_once() -> None:
+    answers: list[Tensors | GatecastError] = []
+    pending = request(10, answers=answers)
+    pending.answer({})
+    pending.answer(GatecastError("late"))
+    assert answers == [{}]
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 8)), max_size=40))
+def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, int]]) -> None:
+    queue = RequestQueue(BatchLimits(8, 1000, 0.25, 10**9, 0.0))
+    waiting = [request(length, rows) for length, rows in sizes]
+    for pending in waiting:
+        queue.put(pending)
+    taken: list[PendingRequest] = []
+    while len(queue):
+        batch, _ = queue.take(0.0)
+        rows, longest = sum(p.rows for p in batch), max(p.length for p in batch)
+        real = sum(p.real_steps for p in batch)
+        assert len(batch) == 1 or (rows <= 8 and rows * longest <= 1000 and real >= 0.75 * rows * longest)
+        taken += batch
+    assert sorted(map(id, taken)) == sorted(map(id, waiting))
+    assert queue.steps == 0
