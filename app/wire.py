@@ -111,7 +111,8 @@ def unpack_tensors(tensors: list[Tensor]) -> Tensors:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).data.cast("B")
+    # a view of no bytes can not be cast
+    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
 
 
 class FrameProtocol(asyncio.Protocol):

@@ -147,10 +147,10 @@ class RunnerPool:
         if not live:
             raise ModelNotReadyError("the runner is not up; it is being started again")
         connection = min(live, key=lambda c: c.outstanding_steps)
-        rows, length = inference.inputs["past_target"].shape
-        if connection.outstanding_steps + rows * length > self._max_queue_steps:
+        steps = inference.inputs["past_target"].size
+        if connection.outstanding_steps + steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
-        return await connection.infer(inference, steps=rows * length)
+        return await connection.infer(inference, steps=steps)
 
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
@@ -183,10 +183,11 @@ class RunnerConnection(FrameProtocol):
     async def infer(self, inference: Inference, *, steps: int) -> Tensors:
         """Send rows and wait for theirs; every way out of here forgets the call."""
         request_id = next(self._ids)
+        frame = encode(_to_request(request_id, inference))
         call: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
         self._calls[request_id] = call
         self.outstanding_steps += steps
-        self.send(encode(_to_request(request_id, inference)))
+        self.send(frame)
         try:
             async with asyncio.timeout(inference.deadline - time.monotonic()):
                 return await call

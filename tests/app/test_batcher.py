@@ -21,6 +21,7 @@ from app.runner.batcher import DynamicBatcher, merge, split
 from app.runner.queue import BatchLimits, PendingRequest
 from app.tensors import Tensors
 from tests.fake_engine import FakeEngine
+from tests.waiting import until
 
 LIMITS = BatchLimits(8, 4096, 0.25, 20_000, 0.0)
 FAR = 1e12
@@ -94,8 +95,7 @@ async def test_next_batch_gathers_while_one_runs() -> None:
     with ThreadPoolExecutor(1) as executor:
         async with batcher(engine, executor=executor) as batching:
             batching.submit(callers[0].request)
-            while not engine.shapes:
-                await asyncio.sleep(0.001)
+            await until(lambda: bool(engine.shapes))
             for caller in callers[1:]:
                 batching.submit(caller.request)
             assert engine.gate is not None
@@ -126,7 +126,7 @@ async def test_unexpected_error_does_not_end_the_batcher_or_tell_internals() -> 
     first, second = Caller([1.0]), Caller([2.0])
     async with batcher(engine) as batching:
         batching.submit(first.request)
-        with pytest.raises(EngineError, match="^the model run failed$"):
+        with pytest.raises(EngineError, match=r"^the model run failed$"):
             await first.answer()
         engine.error = None
         batching.submit(second.request)
@@ -190,8 +190,7 @@ async def test_closing_answers_everyone_who_waits() -> None:
         batching = batcher(engine, executor=executor)
         async with batching:
             batching.submit(running.request)
-            while not engine.shapes:
-                await asyncio.sleep(0.001)
+            await until(lambda: bool(engine.shapes))
             batching.submit(waiting.request)
         assert engine.gate is not None
         engine.gate.set()

@@ -1,0 +1,237 @@
+"""Both ends of the socket together: the gateway's client and the runner's server, in one loop."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.errors import (
+    DeadlineExceededError,
+    EngineError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    OverloadedError,
+)
+from app.gateway.runner_client import Inference, RunnerPool
+from app.runner.batcher import DynamicBatcher
+from app.runner.engine import Engine, OrtEngine
+from app.runner.queue import BatchLimits
+from app.runner.repository import LoadedModel
+from app.runner.server import RunnerServer
+from app.tensors import Tensors
+from tests.fake_engine import FakeEngine
+from tests.tiny_artifact import tiny_artifact
+from tests.waiting import until
+
+LIMITS = BatchLimits(8, 4096, 0.25, 100_000, 0.0)
+KEY = ("tiny", 1)
+
+
+@pytest.fixture(scope="module")
+def ort_engine() -> OrtEngine:
+    return OrtEngine.from_bytes(tiny_artifact(), "cpu")
+
+
+@asynccontextmanager
+async def runner(
+    path: Path,
+    ort_engine: OrtEngine,
+    engine: Engine | None = None,
+    executor: ThreadPoolExecutor | None = None,
+) -> AsyncIterator[RunnerServer]:
+    """A runner server whose card is real and whose runs may be faked."""
+    models = [LoadedModel(*KEY, ort_engine), LoadedModel("tiny", 2, None, "damaged")]
+    batching = DynamicBatcher(engine or ort_engine, LIMITS, model_name="tiny", executor=executor)
+    async with batching:
+        server = RunnerServer(models, {KEY: batching}, "cpu")
+        await server.listen(path)
+        try:
+            yield server
+        finally:
+            await server.close()
+
+
+@asynccontextmanager
+async def connected(path: Path, max_queue_steps: int = 10_000) -> AsyncIterator[RunnerPool]:
+    async with RunnerPool([path], silence_s=5.0, max_queue_steps=max_queue_steps) as pool:
+        await until(lambda: pool.is_ready)
+        yield pool
+
+
+def inference(
+    values: list[float], outputs: tuple[str, ...] = ("quantiles",), seconds: float = 10.0
+) -> Inference:
+    inputs: Tensors = {
+        "past_target": np.array([values], np.float32),
+        "sequence_lens": np.array([len(values)], np.int32),
+    }
+    return Inference("tiny", 1, inputs, outputs, time.monotonic() + seconds)
+
+
+async def test_answers_equal_those_of_the_engine(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    call = inference([1.0, 2.0, 3.0, 4.0])
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        got = await pool.infer(call)
+    want = ort_engine.run(call.inputs, ["quantiles"])
+    np.testing.assert_array_equal(got["quantiles"], want["quantiles"])
+
+
+async def test_concurrent_callers_get_their_own_rows(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    calls = [inference([float(n)] * (n % 50 + 1)) for n in range(1, 200)]
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        together = await asyncio.gather(*(pool.infer(call) for call in calls))
+    for call, got in zip(calls, together, strict=True):
+        want = ort_engine.run(call.inputs, ["quantiles"])["quantiles"]
+        np.testing.assert_allclose(got["quantiles"], want, rtol=1e-5)
+
+
+async def test_models_are_listed_with_their_cards_and_reasons(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        sound, refused = pool.models()
+    assert sound.card == ort_engine.card
+    assert (refused.card, refused.reason) == (None, "damaged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sequence_lens": np.array([0], np.int32)}, "sequence_lens"),
+        ({"sequence_lens": np.array([9], np.int32)}, "sequence_lens"),
+        ({"sequence_lens": np.array([4], np.int64)}, "INT32"),
+        ({"sequence_lens": np.array([4, 4], np.int32)}, "batch"),
+        ({"past_target": np.zeros((1, 0), np.float32)}, "time"),
+        ({"past_target": np.zeros((0, 4), np.float32)}, "batch"),
+        ({"past_target": np.zeros(4, np.float32)}, "dimensions"),
+        ({"past_target": np.full((1, 4), np.inf, np.float32)}, "finite"),
+        ({"past_target": np.zeros((1, 65), np.float32)}, "at most 64"),
+        ({"unknown": np.zeros(1, np.float32)}, "no input"),
+        ({"hidden_state": np.zeros((1, 2, 8), np.float32)}, "all together"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+async def test_tensors_that_do_not_fit_are_refused_one_by_one(
+    tmp_path: Path, ort_engine: OrtEngine, changes: Tensors, message: str
+) -> None:
+    bad, good = inference([1.0] * 4), inference([1.0] * 4)
+    bad.inputs.update(changes)
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        answers = await asyncio.gather(pool.infer(bad), pool.infer(good), return_exceptions=True)
+    assert isinstance(answers[0], InvalidInputError)
+    assert message in str(answers[0])
+    assert isinstance(answers[1], dict)
+
+
+async def test_missing_input_is_refused(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    call = inference([1.0])
+    call.inputs["lengths"] = call.inputs.pop("sequence_lens")
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(InvalidInputError, match="sequence_lens is missing"):
+            await pool.infer(call)
+
+
+async def test_unknown_output_is_refused(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(InvalidInputError, match="outputs must be some of"):
+            await pool.infer(inference([1.0], outputs=("weights",)))
+
+
+async def test_unknown_model_is_refused(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    call = inference([1.0])
+    other = Inference("other", 1, call.inputs, call.outputs, call.deadline)
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(ModelNotFoundError):
+            await pool.infer(other)
+
+
+async def test_engine_error_reaches_the_caller(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    engine = FakeEngine()
+    engine.error = EngineError("broken")
+    async with runner(tmp_path / "r", ort_engine, engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(EngineError, match="broken"):
+            await pool.infer(inference([1.0]))
+
+
+async def test_without_a_runner_the_answer_is_not_ready(tmp_path: Path) -> None:
+    async with RunnerPool([tmp_path / "none"], silence_s=5, max_queue_steps=1000) as pool:
+        with pytest.raises(ModelNotReadyError):
+            await pool.infer(inference([1.0]))
+        assert not pool.is_ready
+
+
+@asynccontextmanager
+async def held_back(
+    path: Path, ort_engine: OrtEngine, max_queue_steps: int = 10_000
+) -> AsyncIterator[tuple[FakeEngine, RunnerPool, threading.Event]]:
+    """A runner whose runs wait for the gate."""
+    gate = threading.Event()
+    engine = FakeEngine(gate)
+    async with AsyncExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(gate.set)
+        await stack.enter_async_context(runner(path, ort_engine, engine, executor))
+        stack.callback(gate.set)
+        pool = await stack.enter_async_context(connected(path, max_queue_steps))
+        yield engine, pool, gate
+
+
+async def test_deadline_ends_the_wait_for_a_slow_run(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    async with held_back(tmp_path / "r", ort_engine) as (_, pool, _gate):
+        with pytest.raises(DeadlineExceededError):
+            await pool.infer(inference([1.0], seconds=0.05))
+
+
+async def test_caller_that_leaves_is_never_run(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    async with held_back(tmp_path / "r", ort_engine) as (engine, pool, gate):
+        running = asyncio.create_task(pool.infer(inference([1.0])))
+        await until(lambda: bool(engine.shapes))
+        leaving = asyncio.create_task(pool.infer(inference([1.0] * 9)))
+        await asyncio.sleep(0.01)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        gate.set()
+        with pytest.raises(EngineError):  # the fake knows no quantiles
+            await running
+        with pytest.raises(EngineError):
+            await pool.infer(inference([1.0]))
+    assert engine.shapes == [(1, 1), (1, 1)]
+
+
+async def test_too_much_outstanding_work_is_refused_at_the_gateway(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    async with held_back(tmp_path / "r", ort_engine, max_queue_steps=10) as (_, pool, _gate):
+        waiting = asyncio.create_task(pool.infer(inference([1.0] * 8)))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await pool.infer(inference([1.0] * 8))
+        waiting.cancel()
+
+
+async def test_lost_runner_fails_what_waits_and_its_successor_serves(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    path = tmp_path / "r"
+    async with RunnerPool([path], silence_s=5, max_queue_steps=1000) as pool:
+        gate = threading.Event()
+        with ThreadPoolExecutor(1) as executor:
+            async with runner(path, ort_engine, FakeEngine(gate), executor) as first:
+                await until(lambda: pool.is_ready)
+                waiting = asyncio.create_task(pool.infer(inference([1.0])))
+                await asyncio.sleep(0.01)
+                for connection in list(first._connections):
+                    connection.close()
+                with pytest.raises(ModelNotReadyError, match="lost"):
+                    await waiting
+                gate.set()
+        async with runner(path, ort_engine):
+            await until(lambda: pool.is_ready)
+            assert "quantiles" in await pool.infer(inference([1.0]))
