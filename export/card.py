@@ -46,15 +46,14 @@ def to_card(checkpoint: Checkpoint) -> Card:
     )
 
 
-def to_golden_case(network: Forecaster) -> GoldenCase:
+def to_golden_case(network: Forecaster, card: Card) -> GoldenCase:
     """Run a few made-up series in PyTorch, from carried states on, and record the run."""
-    config = network.config
-    samples = make_samples(config, _GOLDEN_LENGTHS, _GOLDEN_SEED)
+    samples = make_samples(card, _GOLDEN_LENGTHS, _GOLDEN_SEED)
     lengths = samples["sequence_lens"]
     first = np.minimum(_GOLDEN_FIRST_STEPS, lengths)
     states = run_network(network, take_steps(samples, 0, first))
-    inputs = make_samples(config, _GOLDEN_LENGTHS, _GOLDEN_SEED + 1) | {
-        state.name: states[state.next_name] for state in state_specs(config)
+    inputs = make_samples(card, _GOLDEN_LENGTHS, _GOLDEN_SEED + 1) | {
+        state.name: states[state.next_name] for state in card.states
     }
     return GoldenCase.from_tensors(inputs, run_network(network, inputs))
 
