@@ -1,6 +1,7 @@
 """Frames, cut at any byte."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -8,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
     FrameProtocol,
@@ -18,6 +18,9 @@ from app.wire import (
     pack_tensors,
     unpack_tensors,
 )
+
+if TYPE_CHECKING:
+    from app.tensors import Tensors
 
 
 class Recorder(FrameProtocol):

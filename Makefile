@@ -1,0 +1,59 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: serve test setup format lint types contracts check starter bench constraints clean
+
+serve: .venv/serving  ## serve the starter model on port 8080
+	$(BIN)/gatecast serve
+
+test: setup lint types contracts check  ## everything that must pass
+
+setup: .venv/development  ## install what development needs
+
+.venv/serving: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+# torch comes first and by its exact version, so that nothing else chooses another build of it.
+.venv/development: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[train,dev]'
+	touch $@ .venv/serving
+
+format: setup  ## put the source in shape
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+contracts: setup
+	$(BIN)/lint-imports
+
+check: setup
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+starter: setup  ## train, score and publish the starter model
+	$(BIN)/python -m models.starter
+	$(BIN)/gatecast export runs/starter --name monthly
+
+bench: setup  ## measure the promises of the service
+	$(BIN)/python -m benchmarks.promises
+
+constraints:  ## pin the newest versions that fit pyproject.toml
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' | grep -v '^nvidia-' > constraints.txt
+	grep '^onnxruntime-gpu==' constraints.txt | sed 's/-gpu//' >> constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage runs
