@@ -1,1 +1,1 @@
-"""PyTorch: what the networks are, how they learn, how good they are."""
+"""Networks, their training and their backtests."""

@@ -38,7 +38,7 @@ class Features(NamedTuple):
     scale: Tensor
     """``(batch, time)``, unit of the network's outputs on the transformed axis"""
     transformed: Tensor
-    """``(batch, time)``, the new values on the transformed axis, zero where missing"""
+    """``(batch, time)``, the new values on the transformed axis, zero where missing; float64"""
     observed: Tensor
     """``(batch, time)``, which of the new values are observed"""
     recent_target: Tensor
@@ -123,7 +123,7 @@ class CausalFeatures(nn.Module):
             level=level.squeeze(-1),
             season=ahead,
             scale=scale.squeeze(-1),
-            transformed=new.float(),
+            transformed=new,
             observed=axis.observed[:, self.config.tail_length :],
             recent_target=torch.where(axis.observed, axis.kept, torch.nan),
             sums=running,

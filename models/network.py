@@ -20,16 +20,16 @@ _LARGEST_COVARIATE = 10.0
 
 
 class StepForecasts(NamedTuple):
-    """The forecast of every step, on the network's own axis, for the loss."""
+    """Forecasts from many steps, the origins, on the network's own axis, for the loss."""
 
     quantiles: Tensor
-    """``(batch, time, horizon, num_quantiles)``, in units of ``scale`` from ``origin``"""
-    origin: Tensor
-    """``(batch, time, horizon)``, transformed axis"""
+    """``(batch, num_origins, horizon, num_quantiles)``, in units of ``scale`` from ``base``"""
+    base: Tensor
+    """``(batch, num_origins, horizon)``, transformed axis, float64"""
     scale: Tensor
-    """``(batch, time)``"""
+    """``(batch, num_origins)``"""
     transformed: Tensor
-    """``(batch, time)``, the target on the transformed axis, zero where missing"""
+    """``(batch, time)``, the target on the transformed axis, zero where missing, float64"""
     observed: Tensor
     """``(batch, time)``"""
 
@@ -125,8 +125,13 @@ class Forecaster(nn.Module):
             outputs[f"next_{name}"] = torch.stack(parts, 1)
         return outputs
 
-    def forecast_every_step(self, inputs: dict[str, Tensor]) -> StepForecasts:
-        """Forecast from every step of series that begin here; ``inputs`` without states."""
+    def forecast_steps(self, inputs: dict[str, Tensor], origins: Tensor) -> StepForecasts:
+        """Forecast from many steps of each series at once, all in one pass.
+
+        Args:
+            inputs: As in ``forward``, without states: the series begin here.
+            origins: Steps to forecast from ``(batch, num_origins)``, int64.
+        """
         batch = len(inputs["past_target"])
         with torch.no_grad():
             features, values = self._read(inputs | self.initial_state(batch))
@@ -135,10 +140,13 @@ class Forecaster(nn.Module):
                 values[..., : self.config.window] += self.config.input_noise * noise
         zero = self._layer_states(self.initial_state(batch))
         encoded, _ = self._encode(values, None, zero)
+        level = features.level.gather(1, origins)
+        season = _at_steps(features.season, origins)
+        rows = torch.cat([encoded, values], -1)
         return StepForecasts(
-            quantiles=self.head(torch.cat([encoded, values], -1)),
-            origin=features.level.float().unsqueeze(-1) + features.season,
-            scale=features.scale,
+            quantiles=self.head(_at_steps(rows, origins)),
+            base=level.unsqueeze(-1) + season.double(),
+            scale=features.scale.gather(1, origins),
             transformed=features.transformed,
             observed=features.observed,
         )
@@ -206,6 +214,11 @@ def _at(values: Tensor, step: Tensor) -> Tensor:
     """Pick one step of each row of ``(batch, time, size)``; gives ``(batch, size)``."""
     index = step[:, None, None].expand(-1, 1, values.shape[-1])
     return values.gather(1, index).squeeze(1)
+
+
+def _at_steps(values: Tensor, steps: Tensor) -> Tensor:
+    """Pick steps ``(batch, count)`` of each row of ``(batch, time, size)``."""
+    return values.gather(1, steps.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
 
 
 def _standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:

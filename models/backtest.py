@@ -1,0 +1,174 @@
+"""How good a forecaster is: many origins of each series in one pass, beside the seasonal naive."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from app.artifact import Accuracy
+from app.errors import InvalidInputError
+from models import metrics
+from models.batches import Crop, stack_crops
+from models.naive import seasonal_naive
+from models.network import Forecaster
+from models.series import FloatArray, Series, SeriesSet
+
+_BATCH = 64
+_LEVELS = metrics.EVALUATION_LEVELS
+_MEDIAN = _LEVELS.index(0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Measures of one forecast method over a whole set, see ``models.metrics``."""
+
+    mase: float
+    smape: float
+    weighted_quantile_loss: float
+    scaled_quantile_loss: float
+    coverage_80: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """A forecaster's scores beside the seasonal naive's, over the same windows."""
+
+    num_series: int
+    num_windows: int
+    horizon: int
+    model: Scores
+    seasonal_naive: Scores
+
+    def to_accuracy(self, data_set: str) -> Accuracy:
+        """Return what goes into a model's card."""
+        model, naive = asdict(self.model), asdict(self.seasonal_naive)
+        names = ("mase", "smape", "weighted_quantile_loss")
+        return Accuracy(
+            data_set=data_set,
+            num_series=self.num_series,
+            coverage_80=model["coverage_80"],
+            **{name: model[name] for name in names},
+            **{f"seasonal_naive_{name}": naive[name] for name in names},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The ``horizon`` steps of a series after its first ``origin`` ones."""
+
+    series: Series
+    origin: int
+
+
+def rolling_windows(items: SeriesSet, *, horizon: int, num_windows: int) -> list[Window]:
+    """Cut the last ``num_windows`` stretches of ``horizon`` steps, as far as each series has them.
+
+    A window must leave its forecaster two values at least.
+
+    Raises:
+        InvalidInputError: No series is long enough for a single one.
+    """
+    windows = [
+        Window(series, len(series.target) - back * horizon)
+        for series in items.series
+        for back in range(num_windows, 0, -1)
+        if series.until(max(0, len(series.target) - back * horizon)).num_observations > 1
+    ]
+    if not windows:
+        raise InvalidInputError(f"no series is longer than the horizon of {horizon} steps")
+    return windows
+
+
+def backtest(
+    network: Forecaster, items: SeriesSet, *, windows: list[Window], horizon: int
+) -> Backtest:
+    """Score ``network`` and the seasonal naive on ``windows``.
+
+    Args:
+        network: A forecaster in evaluation mode.
+        items: The series that the windows are cut from.
+        windows: What to forecast.
+        horizon: Steps of each window, at most the network's own.
+    """
+    actual = np.stack([w.series.target[w.origin : w.origin + horizon] for w in windows])
+    histories = [w.series.target[: w.origin] for w in windows]
+    scales = np.array([metrics.seasonal_scale(h, items.season) for h in histories])
+    naive = np.stack(
+        [seasonal_naive(h, season=items.season, horizon=horizon, levels=_LEVELS) for h in histories]
+    )
+    model = forecast_windows(network, windows)[:, :horizon]
+    return Backtest(
+        num_series=len({id(window.series) for window in windows}),
+        num_windows=len(windows),
+        horizon=horizon,
+        model=score(actual, model, scales),
+        seasonal_naive=score(actual, naive, scales),
+    )
+
+
+def score(actual: FloatArray, quantiles: FloatArray, scales: FloatArray) -> Scores:
+    """Measure ``quantiles`` ``(windows, horizon, levels)`` at ``metrics.EVALUATION_LEVELS``."""
+    median = quantiles[..., _MEDIAN]
+    return Scores(
+        mase=_mean(metrics.mase(actual, median, scales)),
+        smape=_mean(metrics.smape(actual, median)),
+        weighted_quantile_loss=metrics.weighted_quantile_loss(actual, quantiles, _LEVELS),
+        scaled_quantile_loss=_mean(
+            metrics.scaled_quantile_loss(actual, quantiles, levels=_LEVELS, scales=scales)
+        ),
+        coverage_80=_mean(metrics.coverage(actual, quantiles[..., 0], quantiles[..., -1])),
+    )
+
+
+def _mean(values: FloatArray) -> float:
+    return float(metrics.mean_known(values))
+
+
+def forecast_windows(network: Forecaster, windows: list[Window]) -> FloatArray:
+    """Forecast ``(windows, horizon, levels)`` at ``metrics.EVALUATION_LEVELS``, in their order.
+
+    The windows of one series share one pass: what a causal network says at a step does not depend
+    on later values.
+    """
+    by_series: dict[int, list[int]] = {}
+    for place, window in enumerate(windows):
+        by_series.setdefault(id(window.series), []).append(place)
+    groups = sorted(by_series.values(), key=lambda g: (len(g), max(windows[p].origin for p in g)))
+    forecasts = np.empty((len(windows), network.config.horizon, len(_LEVELS)))
+    for first in range(0, len(groups), _BATCH):
+        for same in _same_length(groups[first : first + _BATCH]):
+            forecasts[np.array(same)] = _forecast_groups(network, windows, same)
+    return forecasts
+
+
+def _same_length(groups: list[list[int]]) -> list[list[list[int]]]:
+    lengths = sorted({len(group) for group in groups})
+    return [[group for group in groups if len(group) == length] for length in lengths]
+
+
+@torch.no_grad()
+def _forecast_groups(
+    network: Forecaster, windows: list[Window], groups: list[list[int]]
+) -> FloatArray:
+    """Forecast groups of equal size, one series each: ``(groups, size, horizon, levels)``."""
+    stops = [max(windows[place].origin for place in group) for group in groups]
+    crops = [
+        Crop(windows[group[0]].series, 0, stop, stop)
+        for group, stop in zip(groups, stops, strict=True)
+    ]
+    batch = stack_crops(crops, network.config.horizon)
+    origins = torch.tensor([[windows[place].origin - 1 for place in group] for group in groups])
+    steps = network.forecast_steps(batch, origins)
+    quantiles = steps.quantiles.double() * steps.scale[..., None, None] + steps.base.unsqueeze(-1)
+    trained = network.features.restore(quantiles).double().numpy()
+    return interpolate_levels(trained, network.config.quantile_levels)
+
+
+def interpolate_levels(quantiles: FloatArray, trained_levels: tuple[float, ...]) -> FloatArray:
+    """Read ``quantiles`` ``(..., trained)`` at ``metrics.EVALUATION_LEVELS``, linear in between."""
+    levels = np.asarray(trained_levels)
+    above = np.clip(np.searchsorted(levels, _LEVELS), 1, len(levels) - 1)
+    share = (np.asarray(_LEVELS) - levels[above - 1]) / (levels[above] - levels[above - 1])
+    share = np.clip(share, 0, 1)
+    read: FloatArray = quantiles[..., above - 1] * (1 - share) + quantiles[..., above] * share
+    return read

@@ -1,0 +1,155 @@
+"""The commands ``train`` and ``backtest``."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from typing_extensions import override
+
+from app.errors import InvalidInputError
+from models.backtest import backtest as score_backtest
+from models.backtest import rolling_windows
+from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
+from models.data import DataOptions, load_series
+from models.defaults import choose_config, choose_options
+from models.report import describe_backtest, describe_data
+from models.run import Plan, clear_directory, prepare_directory, train_forecaster
+from models.training import TrainingOptions
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_POSITIVE = click.IntRange(min=1)
+_STOPPED_BY_USER = 130
+_NETWORK_OPTIONS = (
+    "cell",
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "window",
+    "transform",
+    "input_noise",
+)
+
+
+class ColumnNames(click.ParamType[tuple[str, ...]]):
+    """Column names with commas between them."""
+
+    name = "names"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+@click.command()
+@click.argument("data", type=_FILE)
+@click.option("--horizon", type=_POSITIVE, required=True, help="Steps ahead to forecast.")
+@click.option("--output", type=_DIRECTORY, required=True, help="Where the checkpoint goes.")
+@click.option("--freq", help="Frequency, such as h, D, MS; inferred if not given.")
+@click.option("--season", type=_POSITIVE, help="Steps in one season, 1 for none.")
+@click.option("--past-covariates", type=ColumnNames(), default=(), help="Columns known so far.")
+@click.option("--future-covariates", type=ColumnNames(), default=(), help="Columns known ahead.")
+@click.option("--static-covariates", type=ColumnNames(), default=(), help="One value a series.")
+@click.option("--cell", type=click.Choice(["lstm", "gru"]), help="Kind of recurrent layer.")
+@click.option("--hidden-size", type=_POSITIVE, help="Units in a layer.")
+@click.option("--num-layers", type=_POSITIVE, help="Recurrent layers.")
+@click.option("--dropout", type=click.FloatRange(0, 0.9), help="Between layers, in training.")
+@click.option("--window", type=_POSITIVE, help="Recent values each step sees directly.")
+@click.option("--transform", type=click.Choice(["log", "identity"]), help="Axis to work on.")
+@click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
+@click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
+@click.option("--max-steps", type=_POSITIVE, help="Most optimiser steps.")
+@click.option("--batch-size", type=_POSITIVE, help="Series in a step.")
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Its peak.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
+@click.option("--description", default="", help="A sentence for the model's card.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in the output directory.")
+def train(data: Path, horizon: int, output: Path, **given: Any) -> None:
+    """Train one forecaster on all series of DATA, a CSV or Parquet file in long format.
+
+    Its columns are item_id, timestamp, target (or unique_id, ds, y). After Ctrl-C the same command
+    continues.
+    """
+    console = Console()
+    items, found = load_series(data, DataOptions(**_given(DataOptions, given)))
+    options = choose_options(items, wanted=_given(TrainingOptions, given))
+    config = choose_config(
+        items,
+        horizon=horizon,
+        context_length=options.context_length,
+        wanted={name: given[name] for name in _NETWORK_OPTIONS if given[name] is not None},
+    )
+    console.print(describe_data(items, found, config))
+    if config.transform == "log" and items.has_negative_values:
+        raise InvalidInputError("--transform log can not hold the negative values of the target")
+    if given["overwrite"]:
+        clear_directory(output)
+    plan = Plan(items, config, options, given["description"])
+    if prepare_directory(plan, output):
+        console.print("continuing the training that was stopped")
+    _run(plan, output, console)
+
+
+def _run(plan: Plan, output: Path, console: Console) -> None:
+    try:
+        checkpoint = train_forecaster(plan, output, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command continues")
+        raise click.exceptions.Exit(_STOPPED_BY_USER) from None
+    steps = checkpoint.training.config["num_steps"]
+    console.print(f"trained for {steps} steps; wrote {output / DESCRIPTION_FILE}")
+
+
+def _given(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options the user gave that are fields of ``kind``."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in given.items() if name in names and value is not None}
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=_FILE)
+@click.option("--windows", type=_POSITIVE, default=1, help="Windows a series, newest last.")
+@click.option("--horizon", type=_POSITIVE, help="Steps of a window; the model's own if not given.")
+@click.option("--freq", help="Frequency of DATA; inferred if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
+    """Score the forecaster in CHECKPOINT on the last windows of each series of DATA.
+
+    The seasonal naive forecast is scored beside it. Windows that training has seen flatter the
+    model: give it data that reach further than those it learned from.
+    """
+    trained = load_checkpoint(checkpoint)
+    config = trained.network.config
+    options = DataOptions(
+        freq=given["freq"],
+        season=config.season,
+        past_covariates=config.past_covariates,
+        future_covariates=config.future_covariates,
+        static_covariates=config.static_covariates,
+    )
+    items, found = load_series(data, options)
+    horizon = given["horizon"] or config.horizon
+    if horizon > config.horizon:
+        raise InvalidInputError(f"--horizon is {horizon}; the model forecasts {config.horizon}")
+    if trained.freq is not None and items.freq not in {None, trained.freq}:
+        raise InvalidInputError(
+            f"the data are {items.freq}; the model was trained on {trained.freq}"
+        )
+    windows = rolling_windows(items, horizon=horizon, num_windows=given["windows"])
+    result = score_backtest(trained.network, items, windows=windows, horizon=horizon)
+    if given["as_json"]:
+        click.echo(json.dumps(asdict(result)))
+        return
+    console = Console()
+    console.print(describe_data(items, found, None))
+    console.print(describe_backtest(result, "backtest"))
+    if trained.training.data_digest == items.digest:
+        console.print("the model was trained on these very data: a forecast of new data errs more")

@@ -1,0 +1,205 @@
+"""From series to a trained network: two fits, each resumed where Ctrl-C stopped it."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from rich.console import Console
+
+from models.batches import TrainingPart, series_weights
+from models.config import NetworkConfig
+from models.network import Forecaster
+from models.progress import Check, LearningCurve, ProgressLine
+from models.series import SeriesSet
+from models.training import TrainingModule, TrainingOptions
+
+_GRADIENT_CLIP = 1.0
+_LEAST_IMPROVEMENT = 1e-5
+_SEARCH_FILE = "search.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A trained network and how it got there.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        checks: Losses of the fit that held windows back; of the only fit if there were none.
+        num_steps: Optimiser steps of the fit that made ``network``.
+    """
+
+    network: Forecaster
+    checks: tuple[Check, ...]
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One fit: its name on disk, its title on the terminal, what it may see and for how long."""
+
+    name: str
+    title: str
+    part: TrainingPart
+    options: TrainingOptions
+
+
+def fit_forecaster(
+    items: SeriesSet,
+    config: NetworkConfig,
+    *,
+    options: TrainingOptions,
+    directory: Path,
+    console: Console,
+) -> Fit:
+    """Train a network on ``items``, continuing whatever a stopped run left in ``directory``.
+
+    Args:
+        items: Series with at least two values each.
+        config: What to build.
+        options: How to train it.
+        directory: Where unfinished work is kept; of this very data and these options only.
+        console: Where progress is shown.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; the work up to the last check is kept.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    held_back = _training_part(items, config, options, hold_back=config.horizon)
+    if all(
+        limit == len(series.target)
+        for limit, series in zip(held_back.limits, items.series, strict=True)
+    ):
+        stage = _Stage("final", "training", held_back, options)
+        network, checks = _run_stage(stage, config, directory, console)
+        return Fit(network, checks, checks[-1].step)
+
+    checks = _search(_Stage("search", "finding the number of steps", held_back, options),
+                     config, directory, console)  # fmt: skip
+    best = min(checks, key=lambda check: check.validation_loss or 0.0)
+    everything = _training_part(items, config, options, hold_back=0)
+    final = _Stage("final", "training", everything, replace(options, max_steps=best.step))
+    network, _ = _run_stage(final, config, directory, console)
+    return Fit(network, checks, best.step)
+
+
+def _search(
+    stage: _Stage, config: NetworkConfig, directory: Path, console: Console
+) -> tuple[Check, ...]:
+    done = directory / _SEARCH_FILE
+    if done.exists():
+        return tuple(Check(**check) for check in json.loads(done.read_text()))
+    _, checks = _run_stage(stage, config, directory, console)
+    done.write_text(json.dumps([asdict(check) for check in checks]))
+    return checks
+
+
+def _training_part(
+    items: SeriesSet, config: NetworkConfig, options: TrainingOptions, *, hold_back: int
+) -> TrainingPart:
+    """Hold back the last steps of every series that keeps two seasons or horizons without them."""
+    least = hold_back + max(2 * config.season, hold_back, 2)
+    limits = tuple(
+        length - hold_back if length >= least else length
+        for length in (len(series.target) for series in items.series)
+    )
+    learned = replace(
+        items,
+        series=tuple(
+            series.until(limit) for series, limit in zip(items.series, limits, strict=True)
+        ),
+    )
+    weights = series_weights(
+        learned, is_log=config.transform == "log", mase_share=options.mase_share
+    )
+    return TrainingPart(items, limits, weights)
+
+
+def _run_stage(
+    stage: _Stage, config: NetworkConfig, directory: Path, console: Console
+) -> tuple[Forecaster, tuple[Check, ...]]:
+    torch.manual_seed(stage.options.seed)
+    network = Forecaster(config)
+    _standardise_covariates(network, stage.part.items)
+    module = TrainingModule(network, stage.part, stage.options)
+    curve = LearningCurve()
+    line = ProgressLine(console, stage.title, stage.options.max_steps)
+    last = directory / f"{stage.name}.ckpt"
+    with _quiet(), line:
+        trainer = _make_trainer(stage, directory, [curve, line])
+        try:
+            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from stop
+    return module.network.cpu().eval(), tuple(curve.checks)
+
+
+def _standardise_covariates(network: Forecaster, items: SeriesSet) -> None:
+    """Set mean and spread of each covariate, over all series, in the network."""
+    for kind in ("past", "future", "static"):
+        if not getattr(items, f"{kind}_covariates"):
+            continue
+        values = np.vstack([getattr(item, f"{kind}_covariates") for item in items.series])
+        known = ~np.isnan(values)
+        count = known.sum(0).clip(min=1)
+        mean = np.where(known, values, 0).sum(0) / count
+        std = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(0) / count)
+        getattr(network, f"{kind}_mean").copy_(torch.from_numpy(mean))
+        getattr(network, f"{kind}_std").copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
+
+
+def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> lightning.Trainer:
+    options = stage.options
+    if stage.name == "search":
+        stopping = EarlyStopping(
+            "validation_loss",
+            min_delta=_LEAST_IMPROVEMENT,
+            patience=options.patience,
+            check_on_train_epoch_end=True,
+        )
+        callbacks = [*callbacks, stopping]
+    keeping = ModelCheckpoint(
+        directory,
+        filename=stage.name,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    return lightning.Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        # cumsum has no deterministic kernel on CUDA.
+        deterministic=not torch.cuda.is_available(),
+        max_epochs=options.num_checks,
+        reload_dataloaders_every_n_epochs=1,
+        limit_val_batches=None if stage.name == "search" else 0,
+        num_sanity_val_steps=0,
+        gradient_clip_val=_GRADIENT_CLIP,
+        callbacks=[*callbacks, keeping],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advice on loaders and devices; none of it applies here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,108 @@
+"""Tables for the terminal: what was understood of a file, and how good a forecaster is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from app.calendar import Frequency
+from models.backtest import Backtest, Scores
+from models.config import NetworkConfig
+from models.data import Understanding
+from models.series import Series, SeriesSet
+
+_NAMED = 5
+
+
+def describe_data(items: SeriesSet, found: Understanding, config: NetworkConfig | None) -> Table:
+    """Tabulate what was understood of a file, and the transform that ``config`` chooses for it."""
+    table = Table(title="data", show_header=False, title_justify="left")
+    for name, text in _data_rows(items, found):
+        table.add_row(name, text)
+    if config is not None:
+        reason = "some values are negative" if items.has_negative_values else "no value is negative"
+        table.add_row("transform", f"{config.transform} ({reason})")
+    return table
+
+
+def _data_rows(items: SeriesSet, found: Understanding) -> list[tuple[str, str]]:
+    lengths = sorted(len(item.target) for item in items.series)
+    inferred = {True: " (inferred)", False: ""}
+    rows = [
+        ("rows", f"{found.num_rows:,}{'' if found.is_sorted else ', not in order of time'}"),
+        ("series", f"{len(items.series):,}"),
+        ("values", f"{items.num_observations:,}"),
+        ("length", f"{lengths[0]} to {lengths[-1]}, median {int(np.median(lengths))}"),
+        ("span", _span(items)),
+        ("frequency", (items.freq or "integer steps") + inferred[found.is_freq_inferred]),
+        ("season", f"{items.season}{inferred[found.is_season_inferred]}"),
+        ("gaps filled", f"{found.num_gaps:,} steps without a row, now missing values"),
+        ("missing values", f"{found.num_missing:,}"),
+        ("repeated rows", f"{found.num_repeated:,} dropped"),
+        ("left out", _name_some(found.too_short, "with fewer than two values")),
+        ("columns ignored", ", ".join(found.ignored) or "none"),
+    ]
+    return rows + _covariate_rows(items)
+
+
+def _covariate_rows(items: SeriesSet) -> list[tuple[str, str]]:
+    rows = [("past covariates", ", ".join(items.past_covariates))]
+    if items.future_covariates:
+        known = min(item.known_ahead for item in items.series)
+        names = ", ".join(items.future_covariates)
+        rows.append(("future covariates", f"{names}; known {known} steps ahead at least"))
+    rows.append(("static covariates", ", ".join(items.static_covariates)))
+    return [(name, text) for name, text in rows if text]
+
+
+def _span(items: SeriesSet) -> str:
+    spans = [_first_and_last(item, items.freq) for item in items.series]
+    return f"{min(span[0] for span in spans)} to {max(span[1] for span in spans)}"
+
+
+def _first_and_last(item: Series, freq: str | None) -> tuple[Any, Any]:
+    steps = len(item.target) - 1
+    if isinstance(item.start, int):
+        return item.start, item.start + steps
+    return item.start, Frequency.parse(freq or "D").shift(item.start, steps)
+
+
+def _name_some(names: Sequence[str], why: str) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}, {why}"
+
+
+def describe_backtest(result: Backtest, title: str) -> Table:
+    """Tabulate a forecaster's scores beside the seasonal naive's."""
+    windows = f"{result.num_series} series, {result.num_windows} windows of {result.horizon} steps"
+    table = Table(title=f"{title}: {windows}", title_justify="left")
+    table.add_column("")
+    for name in ("model", "seasonal naive"):
+        table.add_column(name, justify="right")
+    for (label, digits), model, naive in zip(
+        _MEASURES, _figures(result.model), _figures(result.seasonal_naive), strict=True
+    ):
+        table.add_row(label, f"{model:.{digits}f}", f"{naive:.{digits}f}")
+    return table
+
+
+_MEASURES = (
+    ("MASE", 3),
+    ("sMAPE", 2),
+    ("weighted quantile loss", 4),
+    ("scaled quantile loss", 3),
+    ("80% coverage", 3),
+)
+
+
+def _figures(scores: Scores) -> tuple[float, ...]:
+    return (
+        scores.mase,
+        scores.smape,
+        scores.weighted_quantile_loss,
+        scores.scaled_quantile_loss,
+        scores.coverage_80,
+    )

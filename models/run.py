@@ -1,0 +1,108 @@
+"""A training run in a directory: begun, continued after Ctrl-C, finished into a checkpoint."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from app.artifact import Training
+from app.errors import InvalidInputError
+from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint
+from models.config import NetworkConfig
+from models.fitting import Fit, fit_forecaster
+from models.picture import draw_learning_curve
+from models.series import SeriesSet
+from models.training import TrainingOptions
+
+PICTURE_FILE = "learning_curve.png"
+WORK_DIRECTORY = "training"
+_PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is about; a run continues only the work of an equal plan.
+
+    Attributes:
+        items: What to learn from.
+        config: What to build.
+        options: How to train it.
+        description: For the people who read the card.
+    """
+
+    items: SeriesSet
+    config: NetworkConfig
+    options: TrainingOptions
+    description: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything the weights depend on."""
+        settings = json.dumps([asdict(self.config), asdict(self.options)], sort_keys=True)
+        return hashlib.sha256((self.items.digest + settings).encode()).hexdigest()
+
+
+def prepare_directory(plan: Plan, directory: Path) -> bool:
+    """Make ``directory`` ready for ``plan``; return whether it holds work to continue.
+
+    Raises:
+        InvalidInputError: It holds a finished forecaster, or the unfinished work of another plan.
+    """
+    if (directory / DESCRIPTION_FILE).exists():
+        raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+    work = directory / WORK_DIRECTORY
+    begun = work / _PLAN_FILE
+    if begun.exists():
+        if json.loads(begun.read_text())["digest"] != plan.digest:
+            raise InvalidInputError(
+                f"{directory} holds unfinished training with other data or options; "
+                "--overwrite begins anew"
+            )
+        return any(work.glob("*.ckpt"))
+    work.mkdir(parents=True, exist_ok=True)
+    begun.write_text(json.dumps({"digest": plan.digest}))
+    return False
+
+
+def clear_directory(directory: Path) -> None:
+    """Remove a forecaster and unfinished work from ``directory``, and nothing else."""
+    (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
+    if (directory / WORK_DIRECTORY / _PLAN_FILE).exists():
+        shutil.rmtree(directory / WORK_DIRECTORY)
+
+
+def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoint:
+    """Train in a prepared ``directory``, and write the checkpoint and the learning curve into it.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; a run of the same plan continues.
+    """
+    work = directory / WORK_DIRECTORY
+    fit = fit_forecaster(
+        plan.items, plan.config, options=plan.options, directory=work, console=console
+    )
+    checkpoint = _to_checkpoint(plan, fit)
+    draw_learning_curve(fit.checks, directory / PICTURE_FILE)
+    save_checkpoint(checkpoint, directory)
+    shutil.rmtree(work)
+    return checkpoint
+
+
+def _to_checkpoint(plan: Plan, fit: Fit) -> Checkpoint:
+    settings = asdict(plan.config) | asdict(plan.options) | {"num_steps": fit.num_steps}
+    return Checkpoint(
+        network=fit.network,
+        freq=plan.items.freq,
+        context_length=plan.options.context_length,
+        training=Training(
+            data_digest=plan.items.digest,
+            num_series=len(plan.items.series),
+            num_observations=plan.items.num_observations,
+            seed=plan.options.seed,
+            config=settings,
+        ),
+        description=plan.description,
+    )

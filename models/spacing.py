@@ -1,0 +1,131 @@
+"""The spacing of time stamps: which frequency they follow, and where on its grid each one lies."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.calendar import Frequency
+from app.errors import InvalidInputError
+
+Stamps = NDArray[np.datetime64]
+"""``datetime64[us]``, ascending."""
+
+Positions = NDArray[np.int64]
+
+OFF_GRID = -1
+
+_UNITS = (("W", 604_800), ("D", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_SECONDS = dict(_UNITS)
+_MICROSECONDS = 1_000_000
+_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+_LARGEST_COUNT = 99_999
+_LEAST_FILLED_SHARE = 0.2
+_WEEKDAYS = 5
+
+
+def infer_frequency(series: Sequence[Stamps]) -> Frequency:
+    """Find the coarsest grid on which every stamp of every series lies.
+
+    Whole months are tried first, then business days, then whole seconds. Months need stamps that
+    keep their day of the month, or always fall on its last day.
+
+    Args:
+        series: The stamps of each series, ascending and distinct.
+
+    Raises:
+        InvalidInputError: No series has two stamps, or they follow no grid.
+    """
+    several = [stamps for stamps in series if len(stamps) > 1]
+    if not several:
+        raise InvalidInputError("freq can not be inferred from single time stamps: give --freq")
+    frequency = _monthly(several) or _daily(several) or _in_seconds(several)
+    spans = [grid_positions(stamps, frequency)[-1] + 1 for stamps in several]
+    if sum(map(len, several)) < _LEAST_FILLED_SHARE * float(np.sum(spans)):
+        raise InvalidInputError(
+            f"freq can not be inferred: the time stamps fill less than {_LEAST_FILLED_SHARE:.0%} "
+            f"of a grid of {frequency.alias}; give --freq if that is what they follow"
+        )
+    return frequency
+
+
+def grid_positions(stamps: Stamps, frequency: Frequency) -> Positions:
+    """Count the steps from the first stamp to each one; ``OFF_GRID`` where that is no whole number.
+
+    Args:
+        stamps: Ascending, ``(count,)``.
+        frequency: The grid, beginning at the first stamp; see ``app.calendar.Frequency.shift``.
+    """
+    if frequency.unit in _SECONDS:
+        units = (stamps - stamps[0]).astype(np.int64)
+        size = _SECONDS[frequency.unit] * _MICROSECONDS
+    elif frequency.unit == "B":
+        days = stamps.astype("M8[D]")
+        units, size = np.busday_count(days[0], days), 1
+        units = np.where(np.is_busday(days) & _same_time(stamps), units, OFF_GRID)
+    else:
+        months = stamps.astype("M8[M]").astype(np.int64)
+        units, size = months - months[0], _MONTHS[frequency.unit]
+        units = np.where(_keeps_day(stamps), units, OFF_GRID)
+    step, rest = np.divmod(units, size * frequency.count)
+    positions: Positions = np.where((rest == 0) & (units >= 0), step, OFF_GRID)
+    return positions
+
+
+def _monthly(series: Sequence[Stamps]) -> Frequency | None:
+    if not all(_keeps_day(stamps).all() for stamps in series):
+        return None
+    months = [np.diff(stamps.astype("M8[M]").astype(np.int64)) for stamps in series]
+    step = int(np.gcd.reduce(np.concatenate(months)))
+    for unit, size in (("Y", 12), ("Q", 3), ("M", 1)):
+        if step and step % size == 0:
+            return Frequency(step // size, unit)
+    return None
+
+
+def _daily(series: Sequence[Stamps]) -> Frequency | None:
+    """Business days: days apart, none on a weekend, over more than one week."""
+    if not all(_same_time(stamps).all() for stamps in series):
+        return None
+    days = [stamps.astype("M8[D]") for stamps in series]
+    steps = np.concatenate([np.diff(each) for each in days]).astype(np.int64)
+    weekdays = {int(day) for each in days for day in np.unique(_weekday(each))}
+    crosses_weekend = any(int((each[-1] - each[0]).astype(np.int64)) >= 7 for each in days)  # noqa: PLR2004
+    if int(np.gcd.reduce(steps)) == 1 and crosses_weekend and max(weekdays) < _WEEKDAYS:
+        return Frequency(1, "B")
+    return None
+
+
+def _in_seconds(series: Sequence[Stamps]) -> Frequency:
+    steps = np.concatenate([np.diff(stamps) for stamps in series]).astype(np.int64)
+    seconds, rest = divmod(int(np.gcd.reduce(steps)), _MICROSECONDS)
+    if rest:
+        raise InvalidInputError(
+            "freq can not be inferred: the time stamps are not whole seconds apart"
+        )
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
+    if seconds // size > _LARGEST_COUNT:
+        raise InvalidInputError("freq can not be inferred: the time stamps are too far apart")
+    return Frequency(seconds // size, unit)
+
+
+def _weekday(days: Stamps) -> Positions:
+    """Monday is 0; 1970-01-01 was a Thursday."""
+    weekday: Positions = (days.astype(np.int64) + 3) % 7
+    return weekday
+
+
+def _same_time(stamps: Stamps) -> NDArray[np.bool_]:
+    time = stamps - stamps.astype("M8[D]")
+    same: NDArray[np.bool_] = time == time[0]
+    return same
+
+
+def _keeps_day(stamps: Stamps) -> NDArray[np.bool_]:
+    """Whether each stamp is the first one shifted by whole months, as in ``Frequency.shift``."""
+    month = stamps.astype("M8[M]")
+    day = (stamps.astype("M8[D]") - month.astype("M8[D]")).astype(np.int64)
+    last = ((month + 1).astype("M8[D]") - month.astype("M8[D]")).astype(np.int64) - 1
+    expected = last if day[0] == last[0] else np.minimum(day[0], last)
+    keeps: NDArray[np.bool_] = (day == expected) & _same_time(stamps)
+    return keeps
