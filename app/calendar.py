@@ -1,7 +1,8 @@
 """Frequencies, time stamps and seasons, shared by training and serving; no library beyond NumPy.
 
-A frequency is a whole number of a unit. Months, quarters and years are counted from the start stamp: a series that
-starts on the last day of a month stays on last days, any other keeps its day of the month as far as the month has it.
+A frequency is a whole number of a unit. Months, quarters and years are counted from the start
+stamp: a series that starts on the last day of a month stays on last days, any other keeps its day
+of the month as far as the month has it.
 """
 
 import calendar
@@ -41,7 +42,7 @@ class Frequency:
 
     @classmethod
     def parse(cls, alias: str) -> Self:
-        """Read a pandas-like alias: ``h``, ``15min``, ``D``, ``B``, ``W-SUN``, ``MS``, ``QE``, ``Y``.
+        """Read a pandas-like alias, such as ``h``, ``15min``, ``B``, ``W-SUN``, ``MS`` or ``QE``.
 
         Raises:
             InvalidInputError: It is none of those.
@@ -86,6 +87,8 @@ class Frequency:
             return start + dt.timedelta(seconds=units * _SECONDS[self.unit])
         if self.unit == "B":
             day = np.busday_offset(np.datetime64(start.date(), "D"), units, roll="backward")
+            if day > np.datetime64(dt.date.max):
+                raise OverflowError
             return dt.datetime.combine(day.astype(dt.date), start.timetz())
         year, month = divmod(start.year * 12 + start.month - 1 + units * _MONTHS[self.unit], 12)
         last = calendar.monthrange(year, month + 1)[1]

@@ -1,7 +1,8 @@
 """API keys: how they are made, written to a file as hashes, and checked.
 
-A key is ``gc_<key_id>_<secret>``. The file holds one line per key, ``<key_id> <sha256 of secret, hex> [comment]``;
-empty lines and lines that begin with ``#`` do not count. A fast hash suffices: the secret is 256 random bits.
+A key is ``gc_<key_id>_<secret>``. The file holds one line per key, ``<key_id> <sha256 of secret,
+hex> [comment]``; empty lines and lines that begin with ``#`` do not count. A fast hash suffices:
+the secret is 256 random bits.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ def create_key(comment: str = "") -> NewKey:
 def load_keys(path: Path) -> dict[str, bytes]:
     """Read the digest of each key's secret, by key id.
 
-    Raises:
-        StartupError: The file can not be read, or a line is not of the form; the message gives its number.
+    Raises: StartupError: The file can not be read, or a line is not of the form; the message gives
+    its number.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -57,7 +58,8 @@ def load_keys(path: Path) -> dict[str, bytes]:
         match = _LINE.fullmatch(line.strip())
         if match is None or match[1] in keys:
             raise StartupError(
-                f"GATECAST_API_KEYS_FILE: line {number} must be `<key_id> <sha256 hex> [comment]`, each id once"
+                f"GATECAST_API_KEYS_FILE: line {number} must be "
+                "`<key_id> <sha256 hex> [comment]`, each id once"
             )
         keys[match[1]] = bytes.fromhex(match[2])
     return keys

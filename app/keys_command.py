@@ -15,7 +15,9 @@ def keys() -> None:
 def create(comment: str) -> None:
     """Make a key: print it once, and the line to append to the keys file."""
     key = create_key(comment)
-    click.echo("The key, shown only now. Send it as `Authorization: Bearer` or `X-API-Key`:", err=True)
+    click.echo(
+        "The key, shown only now. Send it as `Authorization: Bearer` or `X-API-Key`:", err=True
+    )
     click.echo(key.text)
     click.echo("\nAppend this line to the file that GATECAST_API_KEYS_FILE names:", err=True)
     click.echo(key.line)

@@ -1,0 +1,101 @@
+"""Who may call what: one table over all routes, and the layer that enforces it."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import StartupError, UnauthorizedError
+from app.gateway.exchange import exchange_of, header_of
+from app.keys import KeyRing
+
+
+class Access(Enum):
+    """What a route asks of its caller, where the service has keys."""
+
+    PUBLIC = "public"
+    KEY = "key"
+
+
+ACCESS: Mapping[str, Access] = {
+    "/v1/models/{model_name}/forecast": Access.KEY,
+    "/v1/models/{model_name}/versions/{model_version}/forecast": Access.KEY,
+    "/v1/models": Access.KEY,
+    "/v1/models/{model_name}": Access.KEY,
+    "/v1/models/{model_name}/versions/{model_version}": Access.KEY,
+    "/metrics": Access.KEY,
+    "/livez": Access.PUBLIC,
+    "/readyz": Access.PUBLIC,
+    "/openapi.json": Access.PUBLIC,
+    "/docs": Access.PUBLIC,
+    "/assets/{asset_name}": Access.PUBLIC,
+    "/": Access.PUBLIC,
+}
+
+
+def check_access_table(
+    routes: Sequence[BaseRoute], access: Mapping[str, Access] = ACCESS
+) -> list[Route]:
+    """Compare the table with the routes there are, and return these.
+
+    Raises: StartupError: A route is missing from the table, is of a kind that can not be in it, or
+    the table names no route.
+    """
+    known = [route for route in routes if isinstance(route, Route)]
+    if len(known) != len(routes):
+        raise StartupError("access table: every route must be a plain route, no mount")
+    templates = {route.path for route in known}
+    if missing := templates - access.keys():
+        raise StartupError(f"access table: no entry for {', '.join(sorted(missing))}")
+    if stale := access.keys() - templates:
+        raise StartupError(f"access table: no route for {', '.join(sorted(stale))}")
+    return known
+
+
+class Guard:
+    """Finds the route of a request and refuses callers without a key where it asks for one.
+
+    Args:
+        app: The application.
+        routes: All its routes, in their order.
+        key_ring: The keys; None leaves everything open.
+    """
+
+    def __init__(self, app: ASGIApp, *, routes: Sequence[Route], key_ring: KeyRing | None) -> None:
+        self._app = app
+        self._routes = routes
+        self._key_ring = key_ring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or raise.
+
+        Raises:
+            UnauthorizedError: Its key is missing or not known.
+        """
+        if scope["type"] == "http" and (route := self._find_route(scope)):
+            exchange = exchange_of(scope)
+            exchange.route = route
+            if ACCESS[route] is Access.KEY and self._key_ring is not None:
+                exchange.key_id = _identify(scope, self._key_ring)
+        await self._app(scope, receive, send)
+
+    def _find_route(self, scope: Scope) -> str | None:
+        """Return the template that the router will take; one for other methods comes second."""
+        partial: str | None = None
+        for route in self._routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                return route.path
+            if match is Match.PARTIAL and partial is None:
+                partial = route.path
+        return partial
+
+
+def _identify(scope: Scope, key_ring: KeyRing) -> str:
+    scheme, _, credentials = header_of(scope, b"authorization").partition(" ")
+    bearer = credentials.strip() if scheme.lower() == "bearer" else ""
+    for text in (bearer, header_of(scope, b"x-api-key").strip()):
+        if text and (key_id := key_ring.identify(text)):
+            return key_id
+    raise UnauthorizedError("send a valid API key as `Authorization: Bearer` or `X-API-Key`")

@@ -1,0 +1,155 @@
+"""Reads the body of a request within its limits, and watches whether the caller stays."""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from app.errors import (
+    BodyTimeoutError,
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+
+_MAX_DIGITS = 20
+_GZIP_WINDOW = 31  # 15 bits of window, plus 16 for the gzip frame
+
+
+class CallerLeftError(Exception):
+    """The caller closed the connection; nobody is left to be answered."""
+
+
+async def read_json_body(
+    scope: Scope, receive: Receive, *, max_bytes: int, timeout_s: float
+) -> bytes:
+    """Read a JSON body, decompressed.
+
+    Never holds more than ``max_bytes``, however well the body is compressed.
+
+    Raises:
+        UnsupportedMediaTypeError: It is not JSON, or compressed other than by gzip.
+        PayloadTooLargeError: It is larger than ``max_bytes``, before or after decompression.
+        BodyTimeoutError: It did not arrive within ``timeout_s``.
+        MalformedBodyError: It is not sound gzip.
+        CallerLeftError: The caller closed the connection first.
+    """
+    headers = Headers(scope=scope)
+    _check_content_type(headers.get("content-type", ""))
+    sink = _make_sink(headers.get("content-encoding", "identity"), max_bytes)
+    declared = headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _receive_into(sink, receive)
+    except TimeoutError as error:
+        raise BodyTimeoutError(f"the body did not arrive within {timeout_s:g} s") from error
+    return sink.content()
+
+
+@contextlib.asynccontextmanager
+async def cancel_when_caller_leaves(receive: Receive) -> AsyncGenerator[None]:
+    """Cancel what runs inside when the caller closes the connection; the body must have been read.
+
+    Raises:
+        CallerLeftError: The caller did.
+    """
+    presence = asyncio.timeout(None)
+    try:
+        async with presence:
+            watcher = asyncio.create_task(_end_on_disconnect(receive, presence))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError as error:
+        if presence.expired():
+            raise CallerLeftError from error
+        raise
+
+
+async def _end_on_disconnect(receive: Receive, presence: asyncio.Timeout) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    presence.reschedule(asyncio.get_running_loop().time())
+
+
+class _PlainSink:
+    """Gathers a body as it is."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._received = bytearray()
+
+    def write(self, chunk: bytes) -> None:
+        if len(self._received) + len(chunk) > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._received += chunk
+
+    def content(self) -> bytes:
+        return bytes(self._received)
+
+
+class _GzipSink:
+    """Gathers a body of one gzip member, decompressed."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_compressed = 0
+        self._received = bytearray()
+        self._inflater = zlib.decompressobj(_GZIP_WINDOW)
+
+    def write(self, chunk: bytes) -> None:
+        self._num_compressed += len(chunk)
+        room = self._max_bytes - len(self._received)
+        try:
+            self._received += self._inflater.decompress(chunk, room + 1)
+        except zlib.error as error:
+            raise MalformedBodyError("the body is not valid gzip") from error
+        if max(self._num_compressed, len(self._received)) > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        if self._inflater.unused_data:
+            raise MalformedBodyError("the body goes on after the end of its gzip data")
+
+    def content(self) -> bytes:
+        if not self._inflater.eof:
+            raise MalformedBodyError("the body is not valid gzip: it is cut off")
+        return bytes(self._received)
+
+
+async def _receive_into(sink: _PlainSink | _GzipSink, receive: Receive) -> None:
+    is_last = False
+    while not is_last:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeftError
+        if chunk := message.get("body", b""):
+            sink.write(chunk)
+        is_last = not message.get("more_body", False)
+
+
+def _check_content_type(content_type: str) -> None:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
+    if media_type != "application/json" or not {"utf-8", "utf8"}.issuperset(charsets):
+        raise UnsupportedMediaTypeError("Content-Type must be application/json, in UTF-8")
+
+
+def _make_sink(encoding: str, max_bytes: int) -> _PlainSink | _GzipSink:
+    match encoding.strip().lower():
+        case "identity" | "":
+            return _PlainSink(max_bytes)
+        case "gzip" | "x-gzip":
+            return _GzipSink(max_bytes)
+        case _:
+            raise UnsupportedMediaTypeError("Content-Encoding must be gzip, or left out")
+
+
+def _too_large(max_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"the body may hold at most {max_bytes} bytes, also after decompression"
+    )

@@ -1,0 +1,64 @@
+"""Cuts the rows of one request into padded chunks of similar lengths."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.gateway.preparation import Row
+from app.settings import Settings
+from app.tensors import Tensors
+
+
+def cut_into_chunks(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
+    """Group rows by length, within the limits of rows, padded steps and padding of one model run.
+
+    A row that is over the limit of steps by itself has a chunk of its own.
+    """
+    chunks: list[list[Row]] = []
+    num_steps = 0
+    for row in sorted(rows, key=lambda row: len(row.target)):
+        length = len(row.target)
+        num_rows = len(chunks[-1]) + 1 if chunks else 1
+        padded, steps = num_rows * length, num_steps + length
+        fits = (
+            num_rows <= settings.max_batch_size
+            and padded <= settings.max_batch_steps
+            and padded - steps <= settings.max_padding_share * padded
+        )
+        if chunks and fits:
+            chunks[-1].append(row)
+            num_steps = steps
+        else:
+            chunks.append([row])
+            num_steps = length
+    return chunks
+
+
+def stack_rows(rows: Sequence[Row]) -> Tensors:
+    """Stack rows of different lengths, padded on the right, where no recurrent layer reads.
+
+    Returns: ``past_target`` ``(batch, time)``, ``sequence_lens`` ``(batch,)``, and, where the model
+    has them, ``past_covariates`` ``(batch, time, num_past)``, ``future_covariates`` ``(batch, time
+    + horizon, num_future)`` and ``static_covariates`` ``(batch, num_static)``.
+    """
+    tensors: Tensors = {
+        "past_target": _pad([row.target for row in rows]),
+        "sequence_lens": np.array([len(row.target) for row in rows], np.int32),
+    }
+    first = rows[0]
+    if first.past_covariates.shape[1]:
+        tensors["past_covariates"] = _pad([row.past_covariates for row in rows])
+    if first.future_covariates.shape[1]:
+        tensors["future_covariates"] = _pad([row.future_covariates for row in rows])
+    if first.static_covariates.size:
+        tensors["static_covariates"] = np.stack([row.static_covariates for row in rows])
+    return tensors
+
+
+def _pad(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    longest = max(len(array) for array in arrays)
+    padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), np.float32)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded

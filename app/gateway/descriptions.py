@@ -1,0 +1,139 @@
+"""``GET /v1/models`` and below: what is served, how good it is, what it takes."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.artifact import Card
+from app.gateway.catalog import Catalog, ServedModel
+from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
+from app.gateway.runner_client import ModelVersion
+from app.settings import Settings
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class VersionState(_Answer):
+    """One version of a model, and why it is not ready where it is not."""
+
+    model_version: int
+    is_ready: bool
+    reason: str = Field(description="Why it is not ready; empty where it is.")
+
+    @classmethod
+    def from_version(cls, version: ModelVersion) -> Self:
+        """Describe ``version``."""
+        return cls(
+            model_version=version.model_version,
+            is_ready=version.card is not None,
+            reason=version.reason,
+        )
+
+
+class ModelSummary(_Answer):
+    """One model in the list."""
+
+    model_name: str
+    model_version: int = Field(description="Version that a request without one gets.")
+    is_ready: bool
+    reason: str = Field(description="Why it is not ready; empty where it is.")
+    versions: list[VersionState] = Field(description="All versions, oldest first.")
+    freq: str | None = Field(description="Spacing of its series; null where any will do.")
+    season: int | None
+    horizon: int | None
+    context_length: int | None
+    quantile_levels: tuple[float, ...]
+
+    @classmethod
+    def from_model(cls, model: ServedModel) -> Self:
+        """Describe ``model`` by its default version."""
+        version, card = model.default, model.default.card
+        return cls(
+            model_name=model.model_name,
+            model_version=version.model_version,
+            is_ready=card is not None,
+            reason=version.reason,
+            versions=[VersionState.from_version(v) for v in model.versions],
+            freq=card.freq if card else None,
+            season=card.season if card else None,
+            horizon=card.horizon if card else None,
+            context_length=card.context_length if card else None,
+            quantile_levels=card.quantile_levels if card else (),
+        )
+
+
+class ModelList(_Answer):
+    """All models, by name."""
+
+    models: list[ModelSummary]
+
+
+class Limits(_Answer):
+    """What one forecast request may hold, and how long it may take."""
+
+    max_body_bytes: int = Field(description="Also after decompression.")
+    max_series: int
+    max_steps: int = Field(description="Values in all series together.")
+    max_quantile_levels: int
+    request_timeout_s: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the limits of the service."""
+        return cls(
+            max_body_bytes=settings.max_body_bytes,
+            max_series=settings.max_series,
+            max_steps=settings.max_steps,
+            max_quantile_levels=MAX_QUANTILE_LEVELS,
+            request_timeout_s=settings.request_timeout_s,
+        )
+
+
+class ModelDescription(_Answer):
+    """One version: its card with inputs and measured accuracy, and the limits of a request."""
+
+    model_name: str
+    model_version: int
+    is_ready: bool
+    reason: str = Field(description="Why it is not ready; empty where it is.")
+    versions: list[VersionState] = Field(description="All versions, oldest first.")
+    limits: Limits
+    card: Card | None = Field(description="Null where the version did not load.")
+
+
+class ModelEndpoints:
+    """Answers what is served."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self._catalog = catalog
+        self._limits = Limits.from_settings(settings)
+
+    async def list_models(self) -> ModelList:
+        """List all models with the version that a request without one gets."""
+        return ModelList(models=[ModelSummary.from_model(m) for m in self._catalog.models()])
+
+    async def describe_model(self, model_name: ModelName) -> ModelDescription:
+        """Describe a model by its newest ready version."""
+        return self._describe(self._catalog.find_version(model_name, None))
+
+    async def describe_version(
+        self, model_name: ModelName, model_version: ModelVersionNumber
+    ) -> ModelDescription:
+        """Describe one version of a model."""
+        return self._describe(self._catalog.find_version(model_name, model_version))
+
+    def _describe(self, version: ModelVersion) -> ModelDescription:
+        state = VersionState.from_version(version)
+        model = self._catalog.find(version.model_name)
+        return ModelDescription(
+            model_name=version.model_name,
+            model_version=version.model_version,
+            is_ready=state.is_ready,
+            reason=state.reason,
+            versions=[VersionState.from_version(v) for v in model.versions],
+            limits=self._limits,
+            card=version.card,
+        )

@@ -1,0 +1,107 @@
+"""The outermost layer: request ids, last resort for errors, log lines, metrics, headers.
+
+Plain ASGI, so that the layers below still notice when a caller leaves.
+"""
+
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.gateway.body import CallerLeftError
+from app.gateway.drain import Drain
+from app.gateway.exchange import CALLER_LEFT_STATUS, Exchange, begin_exchange, exchange_of
+from app.gateway.problems import problem_response
+from app.logs import REQUEST_ID
+from app.metrics import REQUEST_DURATION, REQUESTS
+
+_SAFE_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+}
+"""Sent with every answer that does not set them itself."""
+
+access_logger = logging.getLogger("gatecast.access")
+
+
+class Edge:
+    """Wraps the application; see the module.
+
+    Args:
+        app: The application.
+        drain: While it drains, every answer tells the caller to close the connection.
+        access_log: Whether to log one line per request.
+    """
+
+    def __init__(self, app: ASGIApp, *, drain: Drain, access_log: bool) -> None:
+        self._app = app
+        self._drain = drain
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = begin_exchange(scope)
+        token = REQUEST_ID.set(exchange.request_id)
+
+        async def send_recorded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._complete_headers(message, exchange)
+            else:
+                exchange.num_bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, send_recorded)
+        finally:
+            self._record(exchange)
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        try:
+            await self._app(scope, receive, send)
+        except CallerLeftError:
+            exchange.status = CALLER_LEFT_STATUS
+        except Exception as error:
+            response = problem_response(scope, error)
+            if exchange.status:
+                raise  # part of an answer is out; only closing the connection can tell
+            await response(scope, receive, send)
+
+    def _complete_headers(self, message: Message, exchange: Exchange) -> None:
+        exchange.status = message["status"]
+        headers = list(message.get("headers", ()))
+        present = {name for name, _ in headers}
+        headers += [item for item in _SAFE_HEADERS.items() if item[0] not in present]
+        headers.append((b"x-request-id", exchange.request_id.encode()))
+        if self._drain.is_draining and b"connection" not in present:
+            headers.append((b"connection", b"close"))
+        message["headers"] = headers
+
+    def _record(self, exchange: Exchange) -> None:
+        status = exchange.status or CALLER_LEFT_STATUS
+        REQUESTS.labels(exchange.route, exchange.model_name, str(status)).inc()
+        REQUEST_DURATION.labels(exchange.route, exchange.model_name).observe(exchange.duration_s)
+        if self._access_log:
+            access_logger.info("request", extra=_log_fields(exchange, status))
+
+
+def _log_fields(exchange: Exchange, status: int) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "method": exchange.method,
+        "route": exchange.route,
+        "status": status,
+        "duration_ms": round(exchange.duration_s * 1000, 3),
+        "bytes": exchange.num_bytes,
+    }
+    if exchange.model_name:
+        fields["model_name"] = exchange.model_name
+    if exchange.key_id:
+        fields["key_id"] = exchange.key_id
+    return fields

@@ -1,0 +1,54 @@
+"""What is known of one request while it is answered: for its log line and its metrics."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+UNMATCHED_ROUTE = "unmatched"
+CALLER_LEFT_STATUS = 499
+
+_KEY = "gatecast.exchange"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer; times are of ``time.monotonic()``."""
+
+    method: str
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    route: str = UNMATCHED_ROUTE
+    model_name: str = ""
+    key_id: str = ""
+    status: int = 0
+    num_bytes: int = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the request began."""
+        return time.monotonic() - self.started
+
+
+def begin_exchange(scope: Scope) -> Exchange:
+    """Start to record the request of ``scope``; a sane ``X-Request-ID`` becomes its id."""
+    given = header_of(scope, b"x-request-id")
+    is_sane = _SANE_REQUEST_ID.fullmatch(given) is not None
+    exchange = Exchange(scope["method"], given if is_sane else secrets.token_hex(16))
+    scope[_KEY] = exchange
+    return exchange
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """Return the record of the request of ``scope``."""
+    exchange: Exchange = scope[_KEY]
+    return exchange
+
+
+def header_of(scope: Scope, name: bytes) -> str:
+    """Return the first header of that lower-case name, or an empty text."""
+    values = (value for key, value in scope["headers"] if key == name)
+    return next(values, b"").decode("latin-1")

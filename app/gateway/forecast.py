@@ -1,0 +1,132 @@
+"""The native forecast API: bytes to a request, a forecast to bytes."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Header, Path, Request
+from starlette.responses import Response
+
+from app.gateway.body import cancel_when_caller_leaves, read_json_body
+from app.gateway.catalog import Catalog
+from app.gateway.decoding import decode_request
+from app.gateway.exchange import exchange_of
+from app.gateway.forecast_schemas import ForecastRequest, Series
+from app.gateway.problems import series_error
+from app.gateway.service import Forecast, ForecastService
+from app.settings import Settings
+
+_INLINE_BYTES = 2**18
+_INLINE_SERIES = 512
+_LARGEST_TIMEOUT_MS = 86_400_000
+
+ModelName = Annotated[
+    str, Path(description="Name of a model in the model repository.", examples=["monthly"])
+]
+ModelVersionNumber = Annotated[
+    int, Path(ge=1, le=2**63 - 1, description="Version of the model.", examples=[1])
+]
+TimeoutMs = Annotated[
+    int | None,
+    Header(
+        alias="X-Request-Timeout-Ms",
+        ge=1,
+        le=_LARGEST_TIMEOUT_MS,
+        description="Milliseconds that the request may take; only shortens the service's limit.",
+    ),
+]
+
+
+class ForecastEndpoints:
+    """``POST /v1/models/{model_name}/forecast``, and the same with a version."""
+
+    def __init__(self, service: ForecastService, catalog: Catalog, settings: Settings) -> None:
+        self._service = service
+        self._catalog = catalog
+        self._settings = settings
+
+    async def forecast(
+        self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = None
+    ) -> Response:
+        """Forecast series with the newest ready version of a model."""
+        return await self._answer(request, model_name, None, timeout_ms=timeout_ms)
+
+    async def forecast_version(
+        self,
+        request: Request,
+        model_name: ModelName,
+        model_version: ModelVersionNumber,
+        timeout_ms: TimeoutMs = None,
+    ) -> Response:
+        """Forecast series with one version of a model."""
+        return await self._answer(request, model_name, model_version, timeout_ms=timeout_ms)
+
+    async def _answer(
+        self,
+        request: Request,
+        model_name: str,
+        model_version: int | None,
+        *,
+        timeout_ms: int | None,
+    ) -> Response:
+        exchange = exchange_of(request.scope)
+        model = self._catalog.find_ready(model_name, model_version)
+        exchange.model_name = model.model_name
+        body = await read_json_body(
+            request.scope,
+            request.receive,
+            max_bytes=self._settings.max_body_bytes,
+            timeout_s=self._settings.body_timeout_s,
+        )
+        limit_s = self._settings.request_timeout_s
+        if timeout_ms is not None:
+            limit_s = min(limit_s, timeout_ms / 1000)
+        async with cancel_when_caller_leaves(request.receive):
+            forecast_request = await _decode(body)
+            forecast = await self._service.forecast(
+                forecast_request, model, deadline=exchange.started + limit_s
+            )
+            content = await _encode(forecast, forecast_request.series)
+        return Response(content, media_type="application/json")
+
+
+async def _decode(body: bytes) -> ForecastRequest:
+    if len(body) <= _INLINE_BYTES:
+        return decode_request(body)
+    return await asyncio.to_thread(decode_request, body)
+
+
+async def _encode(forecast: Forecast, series: Sequence[Series]) -> bytes:
+    if len(series) <= _INLINE_SERIES:
+        return encode_forecast(forecast, series)
+    return await asyncio.to_thread(encode_forecast, forecast, series)
+
+
+def encode_forecast(forecast: Forecast, series: Sequence[Series]) -> bytes:
+    """Write a ``ForecastResponse``; float32 numbers keep their shortest exact form."""
+    names = [repr(level) for level in forecast.quantile_levels]
+    content = {
+        "model_name": forecast.model.model_name,
+        "model_version": forecast.model.model_version,
+        "horizon": forecast.horizon,
+        "quantile_levels": forecast.quantile_levels,
+        "forecasts": [
+            _encode_series(forecast, position, item_id=one.item_id, names=names)
+            for position, one in enumerate(series)
+        ],
+    }
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def _encode_series(
+    forecast: Forecast, position: int, *, item_id: str | None, names: Sequence[str]
+) -> dict[str, Any]:
+    content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
+    if refusal := forecast.refusals.get(position):
+        return content | {"error": series_error(refusal)}
+    one = forecast.series[position]
+    if one.timestamps is not None:
+        content["timestamps"] = one.timestamps
+    content["quantiles"] = dict(zip(names, one.quantiles, strict=True))
+    return content

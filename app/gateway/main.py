@@ -1,0 +1,168 @@
+"""Puts the gateway together: routes, error rendering, access and the outermost layer."""
+
+import functools
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.errors import GatecastError
+from app.gateway.access import Guard, check_access_table
+from app.gateway.catalog import Catalog
+from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
+from app.gateway.drain import Drain
+from app.gateway.edge import Edge
+from app.gateway.forecast import ForecastEndpoints
+from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.openapi import (
+    DESCRIPTION,
+    MODEL_STATUSES,
+    build_openapi,
+    forecast_request_body,
+    forecast_responses,
+    problem_responses,
+)
+from app.gateway.pages import PageEndpoints, installed_version
+from app.gateway.problems import problem_response
+from app.gateway.runner_client import Runners
+from app.gateway.service import ForecastService
+from app.keys import KeyRing
+from app.settings import Settings
+
+_TAGS = [
+    {"name": "forecast", "description": "Series in, quantiles out."},
+    {"name": "models", "description": "What is served, and how good it is."},
+    {"name": "operations", "description": "Probes and metrics."},
+]
+
+
+def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
+    """Return the ASGI application of a gateway.
+
+    Args:
+        settings: Settings of the service.
+        runners: What runs the models.
+        drain: Says when the process is stopping.
+
+    Raises:
+        StartupError: The keys file is not sound, or a route has no entry in the access table.
+    """
+    app = FastAPI(
+        title="gatecast",
+        version=installed_version(),
+        description=DESCRIPTION,
+        openapi_tags=_TAGS,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    catalog = Catalog(runners)
+    health = HealthEndpoints(runners, drain)
+    _add_forecast_routes(
+        app, ForecastEndpoints(ForecastService(runners, settings), catalog, settings)
+    )
+    _add_model_routes(app, ModelEndpoints(catalog, settings))
+    _add_health_routes(app, health)
+    _add_page_routes(app, PageEndpoints(catalog, health, shows_models=not settings.api_keys_file))
+    _add_openapi_route(app, settings)
+    for kind in (GatecastError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answer_problem)
+    key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
+    app.add_middleware(Guard, routes=check_access_table(app.routes), key_ring=key_ring)
+    app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
+    return app
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    return problem_response(request.scope, error)
+
+
+def _add_forecast_routes(app: FastAPI, endpoints: ForecastEndpoints) -> None:
+    add_route = functools.partial(
+        app.add_api_route,
+        methods=["POST"],
+        tags=["forecast"],
+        response_class=Response,
+        response_model=None,
+        responses=forecast_responses(),
+        openapi_extra=forecast_request_body(),
+    )
+    add_route("/v1/models/{model_name}/forecast", endpoints.forecast, operation_id="forecast")
+    add_route(
+        "/v1/models/{model_name}/versions/{model_version}/forecast",
+        endpoints.forecast_version,
+        operation_id="forecast_version",
+    )
+
+
+def _add_model_routes(app: FastAPI, endpoints: ModelEndpoints) -> None:
+    add_route = functools.partial(app.add_api_route, methods=["GET"], tags=["models"])
+    responses = problem_responses(MODEL_STATUSES)
+    add_route(
+        "/v1/models",
+        endpoints.list_models,
+        operation_id="list_models",
+        response_model=ModelList,
+        responses=problem_responses((401, 500)),
+    )
+    add_route(
+        "/v1/models/{model_name}",
+        endpoints.describe_model,
+        operation_id="describe_model",
+        response_model=ModelDescription,
+        responses=responses,
+    )
+    add_route(
+        "/v1/models/{model_name}/versions/{model_version}",
+        endpoints.describe_version,
+        operation_id="describe_version",
+        response_model=ModelDescription,
+        responses=responses,
+    )
+
+
+def _add_health_routes(app: FastAPI, endpoints: HealthEndpoints) -> None:
+    add_route = functools.partial(app.add_api_route, methods=["GET"], tags=["operations"])
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {"model": Readiness, "description": "No request should come here now."}
+    }
+    add_route("/livez", endpoints.is_alive, operation_id="livez", response_model=Liveness)
+    add_route(
+        "/readyz",
+        endpoints.is_ready,
+        operation_id="readyz",
+        response_model=Readiness,
+        responses=unready,
+    )
+    text: dict[int | str, dict[str, Any]] = {
+        200: {"description": "Metrics.", "content": {"text/plain": {}}}
+    }
+    add_route(
+        "/metrics",
+        endpoints.metrics,
+        operation_id="metrics",
+        response_class=Response,
+        response_model=None,
+        responses=text | problem_responses((401, 500)),
+    )
+
+
+def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
+    app.add_route("/", endpoints.home, methods=["GET"])
+    app.add_route("/docs", endpoints.docs, methods=["GET"])
+    app.add_route("/assets/{asset_name}", endpoints.asset, methods=["GET"])
+
+
+def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
+    @functools.cache
+    def document() -> bytes:
+        return orjson.dumps(build_openapi(app, settings))
+
+    async def openapi(_: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    app.add_route("/openapi.json", openapi, methods=["GET"])

@@ -1,0 +1,120 @@
+"""The OpenAPI document: routes, forecast bodies, keys and problems."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.gateway.access import ACCESS, Access
+from app.gateway.forecast_schemas import ForecastRequest, ForecastResponse, Problem
+from app.gateway.problems import PROBLEM_MEDIA_TYPE
+from app.settings import Settings
+
+Json = dict[str, Any]
+
+DESCRIPTION = """Forecasts of business time series from recurrent networks.
+
+Send the known values of each series; get quantiles of the next steps. One wrong series never
+spoils the others: it carries an `error` where they carry `quantiles`. Every other error is a
+problem of RFC 9457, with the request's id."""
+
+_DESCRIPTIONS = {
+    400: "The body is no JSON, is not UTF-8, is cut off or nested too deep.",
+    401: "The API key is missing or not known.",
+    404: "There is no such model or version.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large, before or after decompression.",
+    415: "The body is not JSON, or compressed other than by gzip.",
+    422: "A field, or every series, is wrong; `errors` point to the places.",
+    500: "The model run failed.",
+    503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",
+    504: "The time ran out.",
+}
+_SCHEMA = "#/components/schemas/{name}"
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, gc_..."},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_OPEN_OR_KEY: list[Json] = [{}, {"bearer": []}, {"api_key": []}]
+
+FORECAST_STATUSES = tuple(_DESCRIPTIONS)
+MODEL_STATUSES = (401, 404, 422, 500, 503)
+
+_MONTHLY_SALES = (
+    112, 118, 132, 129, 121, 135, 148, 148, 136, 119, 104, 118,
+    115, 126, 141, 135, 125, 149, 170, 170, 158, 133, 114, 140,
+    145, 150, 178, 163, 172, 178, 199, 199, 184, 162, 146, 166,
+)  # fmt: skip
+
+FORECAST_EXAMPLES: Json = {
+    "one series": {
+        "summary": "Three years of one product, half a year ahead",
+        "value": {
+            "series": [{"item_id": "A-17", "start": "2023-01-01", "target": _MONTHLY_SALES}],
+            "horizon": 6,
+            "quantile_levels": [0.1, 0.5, 0.9],
+        },
+    },
+    "several series": {
+        "summary": "Series of different lengths, with missing values and one that is wrong",
+        "value": {
+            "series": [
+                {"item_id": "A-17", "target": _MONTHLY_SALES},
+                {"item_id": "B-2", "target": [12.5, None, 14, 13.1, None, 15.2, 16]},
+                {"item_id": "C-9", "target": []},
+            ]
+        },
+    },
+}
+
+
+def problem_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
+    """Declare problems for a route."""
+    schema = {"$ref": _SCHEMA.format(name=Problem.__name__)}
+    content = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
+    return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
+
+
+def forecast_responses() -> dict[int | str, Json]:
+    """Declare all answers of a forecast route."""
+    schema = {"$ref": _SCHEMA.format(name=ForecastResponse.__name__)}
+    content = {"application/json": {"schema": schema}}
+    description = "Forecasts, or errors of single series, in the order of the request."
+    success: dict[int | str, Json] = {200: {"description": description, "content": content}}
+    return success | problem_responses(FORECAST_STATUSES)
+
+
+def forecast_request_body() -> Json:
+    """Declare the body of a forecast route."""
+    schema = {"$ref": _SCHEMA.format(name=ForecastRequest.__name__)}
+    content = {"application/json": {"schema": schema, "examples": FORECAST_EXAMPLES}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def build_openapi(app: FastAPI, settings: Settings) -> Json:
+    """Build the whole document of ``app``."""
+    document: Json = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+    )
+    _, schemas = msgspec.json.schema_components(
+        [ForecastRequest, ForecastResponse, Problem], ref_template=_SCHEMA
+    )
+    schemas[ForecastRequest.__name__]["properties"]["series"]["maxItems"] = settings.max_series
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(schemas)
+    components["securitySchemes"] = _SECURITY_SCHEMES
+    _declare_access(document, has_keys=settings.api_keys_file is not None)
+    return document
+
+
+def _declare_access(document: Json, *, has_keys: bool) -> None:
+    for template, operations in document["paths"].items():
+        for operation in operations.values():
+            if ACCESS[template] is Access.KEY:
+                operation["security"] = _OPEN_OR_KEY[1:] if has_keys else _OPEN_OR_KEY

@@ -1,0 +1,213 @@
+"""From a decoded request to rows that a model can run; each wrong series is refused for itself."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.artifact import Card
+from app.calendar import Frequency, format_stamp, parse_stamp
+from app.errors import InvalidInputError, InvalidSeriesError
+from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
+from app.gateway.forecast_schemas import ForecastRequest, Series
+from app.gateway.quantiles import QuantileSelection
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One series as a model takes it, cut to its context; no covariates means zero columns.
+
+    Attributes:
+        target: ``(time,)``, NaN where missing.
+        past_covariates: ``(time, num_past)``
+        future_covariates: ``(time + model horizon, num_future)``, NaN beyond the horizon asked for.
+        static_covariates: ``(num_static,)``
+    """
+
+    position: int
+    target: NDArray[np.float32]
+    past_covariates: NDArray[np.float32]
+    future_covariates: NDArray[np.float32]
+    static_covariates: NDArray[np.float32]
+    timestamps: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """The rows of a request, and why its other series, by position, have none."""
+
+    rows: tuple[Row, ...]
+    refusals: Mapping[int, InvalidInputError]
+    horizon: int
+    selection: QuantileSelection
+
+
+def prepare_request(request: ForecastRequest, card: Card, settings: Settings) -> PreparedRequest:
+    """Check a request against a model and the limits, and turn its series into rows.
+
+    Raises:
+        InvalidInputError: Something that concerns all series is wrong.
+        InvalidSeriesError: No series is valid.
+    """
+    _check_limits(request, settings)
+    horizon = _horizon(request, card)
+    levels = card.quantile_levels if request.quantile_levels is None else request.quantile_levels
+    selection = QuantileSelection.between(card.quantile_levels, levels)
+    preparer = _Preparer(card, horizon, _frequency(request, card))
+    rows: list[Row] = []
+    refusals: dict[int, InvalidInputError] = {}
+    for position, series in enumerate(request.series):
+        try:
+            rows.append(preparer.to_row(position, series))
+        except InvalidInputError as error:
+            refusals[position] = error
+    if not rows:
+        raise _no_series(list(refusals.values()))
+    return PreparedRequest(tuple(rows), refusals, horizon, selection)
+
+
+def _check_limits(request: ForecastRequest, settings: Settings) -> None:
+    if len(request.series) > settings.max_series:
+        raise InvalidInputError(f"series may hold at most {settings.max_series} series", "/series")
+    if sum(len(series.target) for series in request.series) > settings.max_steps:
+        raise InvalidInputError(
+            f"all series together may have at most {settings.max_steps} values", "/series"
+        )
+
+
+def _horizon(request: ForecastRequest, card: Card) -> int:
+    if request.horizon is None:
+        return card.horizon
+    if request.horizon > card.horizon:
+        raise InvalidInputError(
+            f"horizon must be between 1 and {card.horizon} for this model", "/horizon"
+        )
+    return int(request.horizon)
+
+
+def _frequency(request: ForecastRequest, card: Card) -> Frequency | None:
+    trained = None if card.freq is None else Frequency.parse(card.freq)
+    if request.freq is None:
+        return trained
+    try:
+        asked = Frequency.parse(request.freq)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), "/freq") from error
+    if trained is not None and asked != trained:
+        raise InvalidInputError(
+            f"freq must be {trained.alias} for this model, or be left out", "/freq"
+        )
+    return asked
+
+
+def _no_series(refusals: list[InvalidInputError]) -> InvalidInputError:
+    if len(refusals) == 1:
+        return refusals[0]
+    return InvalidSeriesError(f"none of the {len(refusals)} series is valid", refusals)
+
+
+class _Preparer:
+    """Turns the series of one request into rows."""
+
+    def __init__(self, card: Card, horizon: int, freq: Frequency | None) -> None:
+        self._card = card
+        self._horizon = horizon
+        self._freq = freq
+
+    def to_row(self, position: int, series: Series) -> Row:
+        pointer = f"/series/{position}"
+        length, kept = len(series.target), self._card.context_length
+        return Row(
+            position=position,
+            target=_target(series.target, kept, f"{pointer}/target"),
+            past_covariates=self._past(series, pointer)[-kept:],
+            future_covariates=self._future(series, pointer)[-kept - self._card.horizon :],
+            static_covariates=self._static(series, pointer),
+            timestamps=self._timestamps(series.start, length, f"{pointer}/start"),
+        )
+
+    def _past(self, series: Series, pointer: str) -> NDArray[np.float32]:
+        length, pointer = len(series.target), f"{pointer}/past_covariates"
+        columns = _columns(series.past_covariates, self._card.past_covariates, pointer)
+        table = np.full((length, len(columns)), np.nan, np.float32)
+        for index, (place, values) in enumerate(columns):
+            if len(values) != length:
+                raise InvalidInputError(f"must have {length} values, as many as target", place)
+            table[:, index] = _to_float32(values, place)
+        return table
+
+    def _future(self, series: Series, pointer: str) -> NDArray[np.float32]:
+        length, pointer = len(series.target), f"{pointer}/future_covariates"
+        columns = _columns(series.future_covariates, self._card.future_covariates, pointer)
+        least, most = length + self._horizon, length + self._card.horizon
+        table = np.full((most, len(columns)), np.nan, np.float32)
+        for index, (place, values) in enumerate(columns):
+            if len(values) not in {least, most}:
+                raise InvalidInputError(
+                    f"must have {least} values, as many as target and horizon together", place
+                )
+            table[: len(values), index] = _to_float32(values, place)
+        return table
+
+    def _static(self, series: Series, pointer: str) -> NDArray[np.float32]:
+        pointer = f"{pointer}/static_covariates"
+        given = series.static_covariates or {}
+        columns = _columns(
+            {name: [value] for name, value in given.items()}, self._card.static_covariates, pointer
+        )
+        values = [_to_float32(column, place, is_single=True) for place, column in columns]
+        return np.concatenate([np.empty(0, np.float32), *values])
+
+    def _timestamps(self, start: str | None, first: int, pointer: str) -> Sequence[str] | None:
+        if start is None:
+            return None
+        if self._freq is None:
+            raise InvalidInputError("start needs freq, which this model does not bring", pointer)
+        try:
+            return _timestamps(self._freq, start, first, self._horizon)
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error), pointer) from error
+
+
+def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.float32]:
+    if not values:
+        raise InvalidInputError("target must have at least 1 value", pointer)
+    array = _to_float32(values, pointer)[-kept:]
+    if np.isnan(array).all():
+        raise InvalidInputError(
+            f"target must have at least 1 value that is not null among its last {kept}", pointer
+        )
+    return array
+
+
+def _columns(
+    given: Mapping[str, list[float | None]] | None, names: Sequence[str], pointer: str
+) -> list[tuple[str, list[float | None]]]:
+    """Put covariates in the model's order, each with its pointer."""
+    given = given or {}
+    if given.keys() != set(names):
+        wanted = f"exactly {', '.join(names)}" if names else "nothing"
+        raise InvalidInputError(f"{pointer.rpartition('/')[2]} must hold {wanted}", pointer)
+    return [(f"{pointer}/{escape_pointer(name)}", given[name]) for name in names]
+
+
+def _to_float32(
+    values: Sequence[float | None], pointer: str, *, is_single: bool = False
+) -> NDArray[np.float32]:
+    """Convert numbers in one step, null to NaN; what float32 can not hold is an error."""
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float32)
+    infinite = np.isinf(array)
+    if infinite.any():
+        place = pointer if is_single else f"{pointer}/{int(infinite.argmax())}"
+        raise InvalidInputError(OUT_OF_RANGE, place)
+    return array
+
+
+@functools.lru_cache(maxsize=4096)
+def _timestamps(freq: Frequency, start: str, first: int, count: int) -> tuple[str, ...]:
+    # Keyed by the text: equal instants of different offsets must not share an entry.
+    return tuple(format_stamp(stamp) for stamp in freq.stamps(parse_stamp(start), first, count))

@@ -1,0 +1,60 @@
+"""Quantiles at the levels a caller asks for, from those a model was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileSelection:
+    """Each level lies ``weight`` of the way from trained level ``lower`` to ``upper``."""
+
+    levels: tuple[float, ...]
+    lower: NDArray[np.intp]
+    upper: NDArray[np.intp]
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def between(cls, trained: Sequence[float], levels: Sequence[float]) -> Self:
+        """Prepare to read ``levels`` from a model of ``trained`` levels, both ascending.
+
+        Raises:
+            InvalidInputError: ``levels`` do not ascend, or one is outside the trained range.
+        """
+        for index, level in enumerate(levels):
+            pointer = f"/quantile_levels/{index}"
+            if index and level <= levels[index - 1]:
+                raise InvalidInputError("quantile_levels must ascend, each once", pointer)
+            if not trained[0] <= level <= trained[-1]:
+                raise InvalidInputError(
+                    f"quantile_levels must be within {trained[0]} and {trained[-1]} for this model",
+                    pointer,
+                )
+        known, wanted = np.array(trained), np.array(levels)
+        lower = np.searchsorted(known, wanted, side="right") - 1
+        upper = np.minimum(lower + 1, len(known) - 1)
+        gap = np.where(upper > lower, known[upper] - known[lower], 1.0)
+        return cls(tuple(levels), lower, upper, (wanted - known[lower]) / gap)
+
+    def apply(self, quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Read the levels.
+
+        Args:
+            quantiles: ``(batch, horizon, num_trained)``, ascending on the last axis.
+
+        Returns: ``(batch, num_levels, horizon)``, ascending on axis 1; trained levels come back bit
+        by bit.
+        """
+        by_level = quantiles.swapaxes(1, 2)
+        if not self.weight.any():
+            return np.ascontiguousarray(by_level[:, self.lower])
+        below = by_level[:, self.lower].astype(np.float64)
+        above = by_level[:, self.upper].astype(np.float64)
+        between = below + self.weight[:, np.newaxis] * (above - below)
+        # Rounding must not let a level pass the next one.
+        return np.maximum.accumulate(between, axis=1).astype(np.float32)

@@ -1,0 +1,134 @@
+"""Stand-ins at the seams of the gateway."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.artifact import Accuracy, Card, TensorSpec, Training
+from app.gateway.runner_client import Inference, ModelVersion
+from app.runner.engine import Engine
+from app.tensors import Tensors
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def make_card(**changes: Any) -> Card:
+    """Return the card of a monthly model that takes only a target; ``changes`` win."""
+    values: dict[str, Any] = {
+        "cell": "lstm",
+        "num_layers": 1,
+        "hidden_size": 4,
+        "freq": "M",
+        "season": 12,
+        "horizon": 12,
+        "context_length": 48,
+        "quantile_levels": LEVELS,
+        "inputs": (
+            TensorSpec(name="past_target", datatype="FP32", shape=("batch", "time")),
+            TensorSpec(name="sequence_lens", datatype="INT32", shape=("batch",)),
+        ),
+        "outputs": (
+            TensorSpec(name="quantiles", datatype="FP32", shape=("batch", 12, len(LEVELS))),
+        ),
+        "states": (),
+        "training": Training(
+            data_digest="0", num_series=3, num_observations=300, seed=1, config={}
+        ),
+        "accuracy": (
+            Accuracy(
+                data_set="held back",
+                num_series=3,
+                mase=0.9,
+                smape=0.1,
+                weighted_quantile_loss=0.05,
+                coverage_80=0.8,
+                seasonal_naive_mase=1.1,
+                seasonal_naive_smape=0.12,
+                seasonal_naive_weighted_quantile_loss=0.07,
+            ),
+        ),
+        "made_with": {"numpy": "2"},
+    }
+    return Card(**(values | changes))
+
+
+def drift_forecast(target: NDArray[np.float32], horizon: int, level: float) -> list[float]:
+    """Return what ``FakeRunners`` forecasts at ``level``: the last value, one more each step."""
+    last = float(target[~np.isnan(target)][-1])
+    return [last + step + 1 + (level - 0.5) * len(target) for step in range(horizon)]
+
+
+class FakeRunners:
+    """Runners in this process that forecast by ``drift_forecast``, or with an engine of their own.
+
+    Attributes:
+        gate: Inferences wait until it is open; it is open at first.
+        error: What every inference raises, where it is set.
+        inferences: All that were asked for.
+        num_cancelled: How many were cancelled while they waited.
+    """
+
+    def __init__(self, *versions: ModelVersion, engine: Engine | None = None) -> None:
+        self.versions: list[ModelVersion] = list(versions)
+        self.engine = engine
+        self.is_up = True
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+        self.inferences: list[Inference] = []
+        self.num_running = 0
+        self.most_running = 0
+        self.num_cancelled = 0
+        self.arrived = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_up
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.is_up else ""
+
+    def models(self) -> Sequence[ModelVersion]:
+        return self.versions if self.is_up else []
+
+    async def infer(self, inference: Inference) -> Tensors:
+        self.inferences.append(inference)
+        self.num_running += 1
+        self.most_running = max(self.most_running, self.num_running)
+        self.arrived.set()
+        try:
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            return self._run(inference)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        finally:
+            self.num_running -= 1
+
+    def _run(self, inference: Inference) -> Tensors:
+        if self.engine is not None:
+            return self.engine.run(inference.inputs, inference.outputs)
+        card = next(v.card for v in self.versions if v.model_version == inference.model_version)
+        assert card is not None
+        lengths = inference.inputs["sequence_lens"]
+        rows = [
+            [drift_forecast(target[:length], card.horizon, level) for level in card.quantile_levels]
+            for target, length in zip(inference.inputs["past_target"], lengths, strict=True)
+        ]
+        return {"quantiles": np.array(rows, np.float32).swapaxes(1, 2)}
+
+
+class ManualClock:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
