@@ -1,0 +1,97 @@
+import itertools
+from typing import Any
+
+import pytest
+
+from export.card import run_network
+from export.samples import make_samples
+from export.structure import count_recurrent_faults, load_graph
+from tests.export.exported import RELATIVE_LIMIT, Exported, export_tiny, largest_error
+
+_COVARIATES = {
+    "past_covariates": ("price",),
+    "future_covariates": ("holiday", "promotion"),
+    "static_covariates": ("size",),
+}
+_LENGTHS = [64, 1, 17, 40, 2, 33, 12, 64]
+
+# Every pair of values of two choices occurs, since an export takes seconds.
+_PAIRWISE = [
+    ("lstm", 2, "log", 12, {}),
+    ("gru", 1, "identity", 4, _COVARIATES),
+    ("lstm", 3, "identity", 1, _COVARIATES),
+    ("gru", 2, "log", 1, {}),
+    ("lstm", 1, "log", 4, _COVARIATES),
+    ("gru", 3, "identity", 12, {}),
+]
+_ALL = [
+    case
+    for case in itertools.product(
+        ["lstm", "gru"], [1, 2, 3], ["log", "identity"], [1, 4, 12], [{}, _COVARIATES]
+    )
+    if case not in _PAIRWISE
+]
+
+
+def _name(case: tuple[Any, ...]) -> str:
+    cell, num_layers, transform, season, covariates = case
+    return f"{cell}-{num_layers}-{transform}-{season}-{'with' if covariates else 'no'}-covariates"
+
+
+@pytest.fixture(scope="module", params=_PAIRWISE, ids=_name)
+def case(request: pytest.FixtureRequest) -> Exported:
+    return _export(request.param)
+
+
+def _export(choices: tuple[Any, ...]) -> Exported:
+    cell, num_layers, transform, season, covariates = choices
+    if choices == _PAIRWISE[0]:
+        return export_tiny()
+    return export_tiny(
+        cell=cell, num_layers=num_layers, transform=transform, season=season, **covariates
+    )
+
+
+def test_ragged_series_with_gaps_give_the_numbers_of_pytorch(case: Exported) -> None:
+    inputs = make_samples(case.engine.card, _LENGTHS, seed=1)
+
+    error = largest_error(case.run(inputs), run_network(case.checkpoint.network, inputs))
+
+    assert error < RELATIVE_LIMIT
+
+
+def test_carried_states_give_the_numbers_of_pytorch(case: Exported) -> None:
+    before = make_samples(case.engine.card, _LENGTHS, seed=2)
+    states = case.carry(run_network(case.checkpoint.network, before))
+    inputs = make_samples(case.engine.card, _LENGTHS[::-1], seed=3) | states
+
+    error = largest_error(case.run(inputs), run_network(case.checkpoint.network, inputs))
+
+    assert error < RELATIVE_LIMIT
+
+
+def test_one_step_of_one_series_gives_the_numbers_of_pytorch(case: Exported) -> None:
+    inputs = make_samples(case.engine.card, [1], seed=4)
+
+    error = largest_error(case.run(inputs), run_network(case.checkpoint.network, inputs))
+
+    assert error < RELATIVE_LIMIT
+
+
+def test_golden_case_holds(case: Exported) -> None:
+    case.engine.check_golden_case()
+
+
+def test_every_layer_is_one_recurrent_node(case: Exported) -> None:
+    assert count_recurrent_faults(load_graph(case.model), case.engine.card) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", _ALL, ids=_name)
+def test_every_combination_gives_the_numbers_of_pytorch(choices: tuple[Any, ...]) -> None:
+    exported = _export(choices)
+    inputs = make_samples(exported.engine.card, _LENGTHS, seed=1)
+
+    got = exported.run(inputs)
+
+    assert largest_error(got, run_network(exported.checkpoint.network, inputs)) < RELATIVE_LIMIT
