@@ -22,7 +22,7 @@ _TINY: dict[str, Any] = {
 }
 
 
-def tiny_checkpoint(**overrides: Any) -> Checkpoint:
+def tiny_checkpoint(*, context_length: int = 64, **overrides: Any) -> Checkpoint:
     """Return an untrained monthly forecaster; ``overrides`` are fields of its ``NetworkConfig``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -34,7 +34,7 @@ def tiny_checkpoint(**overrides: Any) -> Checkpoint:
     return Checkpoint(
         network=network,
         freq="M",
-        context_length=64,
+        context_length=context_length,
         training=training,
         description="An untrained forecaster for tests.",
     )

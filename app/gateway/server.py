@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -57,14 +58,34 @@ class GatewayServer(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The kernel has completed connections that the loop, which accepts one a turn, has not seen
+        # yet; closing the listener would reset them.
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._make_protocol, connection)
         if not self.force_exit:
-            # Connections accepted a moment ago have sent requests that were not read yet.
-            await asyncio.sleep(_LAST_CALL_S)
+            await asyncio.sleep(_LAST_CALL_S)  # requests are on their way on the newest connections
         await super().shutdown()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    listener.setblocking(False)
+    while True:
+        try:
+            yield listener.accept()[0]
+        except BlockingIOError:
+            return
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Runs one model: the one-method Engine, and its implementation over ONNX Runtime."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +24,7 @@ Device = Literal["cpu", "cuda"]
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
+_FATAL = 4
 
 
 class Engine(Protocol):
@@ -127,6 +130,7 @@ def cuda_is_usable() -> bool:
     if _CUDA_PROVIDER not in ort.get_available_providers():
         return False
     preload_cuda_libraries()
+    ort.set_default_logger_severity(_FATAL)  # a missing library is an answer here, not an error
     session = ort.InferenceSession(
         _IDENTITY_MODEL, _session_options(), providers=[_CUDA_PROVIDER, _CPU_PROVIDER]
     )
@@ -136,14 +140,15 @@ def cuda_is_usable() -> bool:
 def preload_cuda_libraries() -> None:
     """Load the CUDA and cuDNN libraries of the ``gpu`` extra, where they are installed."""
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every missing library
+            ort.preload_dlls()
 
 
 def _session_options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options.log_severity_level = _FATAL
     return options
 
 

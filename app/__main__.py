@@ -1,0 +1,5 @@
+"""``python -m app`` is ``gatecast``."""
+
+from app.cli import main
+
+main()

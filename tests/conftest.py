@@ -1,0 +1,16 @@
+"""Fixtures that many tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import write_model
+from tests.tiny_artifact import tiny_artifact
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with one small untrained model, ``tiny``."""
+    directory = tmp_path_factory.mktemp("model_repository")
+    write_model(directory, tiny_artifact(context_length=512))
+    return directory

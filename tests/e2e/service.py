@@ -1,0 +1,95 @@
+"""A real ``gatecast serve`` on a free port, started and stopped by the test."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.artifact import MODEL_FILE
+
+_STARTUP_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 40
+
+
+@dataclass
+class Service:
+    """A running service: its port, its processes and what it printed."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    banner: str
+
+    def children(self, module: str) -> list[int]:
+        """Process ids of the children that run ``module``."""
+        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [pid for pid in map(int, listing.split()) if module in _command_of(pid)]
+
+    @property
+    def runners(self) -> list[int]:
+        return self.children("app.runner.main")
+
+    @property
+    def gateways(self) -> list[int]:
+        return self.children("app.gateway.server")
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), _STOP_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def serving(model_repository: Path, **settings: object) -> AsyncIterator[Service]:
+    """Serve ``model_repository`` until the block ends."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATECAST_")}
+    given = {f"GATECAST_{name.upper()}": str(value) for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", "serve", f"--model-repository={model_repository}",
+        "--port=0", "--device=cpu", "--drain-delay-s=1",
+        stdout=asyncio.subprocess.PIPE,
+        env=inherited | given,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(_STARTUP_TIMEOUT_S):
+            banner = await _read_banner(process)
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", banner)
+        assert match is not None
+        yield Service(process, int(match[1]), banner)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def write_model(model_repository: Path, model: bytes, name: str = "tiny", version: int = 1) -> Path:
+    """Put an artifact in its place."""
+    path = model_repository / name / str(version) / MODEL_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(model)
+    return path
+
+
+async def _read_banner(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or not lines[-1].startswith(("try", "model    none")):
+        line = (await process.stdout.readline()).decode()
+        assert line, f"the service ended after {''.join(lines)!r}"
+        lines.append(line)
+    return "".join(lines)
+
+
+def _command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
