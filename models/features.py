@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import override
 
 from models.config import NetworkConfig
@@ -55,33 +56,34 @@ class _Axis:
     transformed: Tensor  # (batch, tail + time), zero where missing
     observed: Tensor  # (batch, tail + time)
     live: Tensor  # (batch, time)
+    steps: Tensor  # (time, 1), number of each new step
+    new: Tensor  # (batch, time), the end of transformed
 
 
 class CausalFeatures(nn.Module):
     """Turns raw values and carried state into the inputs of every step."""
 
     cycle_weights: Tensor
-    phase_ahead: Tensor
-    phase_back: Tensor
-    lag: Tensor
-    cycle: Tensor
-    phase: Tensor
+    window_offsets: Tensor
+    cycle_offsets: Tensor
+    phase_offsets: Tensor
+    phase_choice: Tensor
     newest_first: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        season, window, half = config.season, config.window, config.season // 2
-        weights = 0.5 ** (torch.arange(config.num_cycles, dtype=torch.float32) / config.half_life)
-        self.register_buffer("cycle_weights", weights, persistent=False)
-        ahead = torch.tensor([(-half - 1 - j) % season for j in range(config.horizon)])
-        back = torch.tensor([(-half + i) % season for i in range(window)])
-        self.register_buffer("phase_ahead", ahead, persistent=False)
-        self.register_buffer("phase_back", back, persistent=False)
-        self.register_buffer("lag", torch.arange(window), persistent=False)
-        self.register_buffer("cycle", torch.arange(config.num_cycles) * season, persistent=False)
-        self.register_buffer("phase", torch.arange(season), persistent=False)
-        self.register_buffer("newest_first", torch.arange(window, 0, -1.0), persistent=False)
+        window, season, num_cycles = config.window, config.season, config.num_cycles
+        constants = {
+            "cycle_weights": 0.5 ** (torch.arange(num_cycles) / config.half_life),
+            "window_offsets": config.tail_length - torch.arange(window),
+            "cycle_offsets": torch.arange(num_cycles - 1, -1, -1) * season,
+            "phase_offsets": season - torch.arange(season),
+            "phase_choice": _phase_choice(config),
+            "newest_first": torch.arange(window, 0, -1.0),
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
     @override
     def forward(
@@ -96,38 +98,47 @@ class CausalFeatures(nn.Module):
             recent_target: Values before them ``(batch, tail_length)``, NaN where there are none.
             sums: Running sums before them ``(batch, NUM_SUMS)``, float64.
         """
-        axis, counted = self._observe(past_target, sequence_lens, recent_target, sums)
+        axis, counts = self._observe(past_target, sequence_lens, recent_target, sums)
         lag_values, lag_observed = self._windows(axis)  # (batch, time, window), newest first
         if self.config.season > 1:
             phases, errors = self._seasons(axis)
-            errors = sums[:, None, SUM_ERROR:] + errors.cumsum(1)
         else:
             phases = torch.zeros_like(lag_observed[..., :1])
-            errors = sums[:, None, SUM_ERROR:] + torch.zeros_like(counted[..., :2])
-        running = torch.cat([counted, errors], -1)  # (batch, time, NUM_SUMS)
+            errors = (torch.zeros_like(axis.new), torch.zeros_like(axis.new))
+        running = self._accumulate(axis, counts, errors, sums)  # (batch, time, NUM_SUMS)
+        totals = running.split(1, -1)  # NUM_SUMS of (batch, time, 1)
 
-        strength = self._strength(running)  # (batch, time, 1)
+        strength = self._strength(totals)  # (batch, time, 1)
         gate = (strength / self.config.season_gate).clamp(0, 1)
-        ahead = gate * phases.index_select(2, self.phase_ahead)  # (batch, time, horizon)
-        adjusted = lag_values - (gate * phases.index_select(2, self.phase_back)).double()
-        level = self._level(adjusted, lag_observed, running)  # (batch, time, 1)
-        scale = self._scale(running)  # (batch, time, 1)
-        window = ((adjusted - level).float() / scale).clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
-        window = window * lag_observed
+        # A product with ones and zeros picks the phases exactly, and faster than an index does.
+        season = gate * (phases @ self.phase_choice)  # (batch, time, window + horizon)
+        back, ahead = season.split([self.config.window, self.config.horizon], -1)
+        adjusted = lag_values - back.double()
+        share = lag_observed.mean(-1, keepdim=True)
+        level = self._level(adjusted, lag_observed, share, totals)  # (batch, time, 1)
+        scale = self._scale(totals)  # (batch, time, 1)
+        window = self.in_units((adjusted - level).float(), scale)
+        window = window.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE) * lag_observed
 
-        new = axis.transformed[:, self.config.tail_length :]
-        extras = self._extras(axis, window, lag_observed, running, scale)
-        inputs = torch.cat([window, ahead / scale, strength, extras], -1)
+        change, age = self._change(axis, scale), self._age(totals)
+        spread = ((window * window).mean(-1, keepdim=True) / share.clamp(min=1e-3)).sqrt()
+        ahead_in_units = self.in_units(ahead, scale)
+        newest_observed = lag_observed[..., :1]
+        inputs = [window, ahead_in_units, strength, change, spread, share, age, newest_observed]
         return Features(
-            inputs=inputs,
+            inputs=torch.cat(inputs, -1),
             level=level.squeeze(-1),
             season=ahead,
             scale=scale.squeeze(-1),
-            transformed=new,
+            transformed=axis.new,
             observed=axis.observed[:, self.config.tail_length :],
             recent_target=torch.where(axis.observed, axis.kept, torch.nan),
             sums=running,
         )
+
+    def in_units(self, values: Tensor, scale: Tensor) -> Tensor:
+        """Divide differences on the transformed axis by their unit, which is one on a log axis."""
+        return values if self.config.transform == "log" else values / scale
 
     def restore(self, transformed: Tensor) -> Tensor:
         """Take float64 numbers from the transformed axis to the target's units, as float32."""
@@ -138,26 +149,29 @@ class CausalFeatures(nn.Module):
     def _observe(
         self, past_target: Tensor, sequence_lens: Tensor, recent_target: Tensor, sums: Tensor
     ) -> tuple[_Axis, Tensor]:
-        live = (
-            torch.arange(past_target.shape[1], device=past_target.device) < sequence_lens[:, None]
-        )
+        steps = torch.arange(past_target.shape[1], device=past_target.device)
+        live = steps < sequence_lens[:, None]
         is_new = live & ~past_target.isnan()  # (batch, time)
         new = torch.where(is_new, past_target, 0.0)
-        counts = sums[:, None, :2] + torch.stack([new.abs(), is_new.float()], -1).double().cumsum(1)
+        counted = torch.stack([new.abs(), is_new.float()], -1).double().cumsum(1)
+        counts = sums[:, None, :SUM_LEVEL] + counted
         if self.config.transform == "log":
             floor = _FLOOR_SHARE * counts[..., 0] / counts[..., 1].clamp(min=1)
             new = torch.maximum(new, floor.float().clamp(min=_TINY))
         observed = torch.cat([~recent_target.isnan(), is_new], 1)  # (batch, tail + time)
         kept = torch.cat([recent_target, new], 1)
         transformed = torch.where(observed, self._transform(kept), 0.0)
-        axis = _Axis(kept, transformed, observed, live)
+        new = transformed[:, self.config.tail_length :]
+        return _Axis(kept, transformed, observed, live, steps[:, None], new), counts
 
+    def _accumulate(
+        self, axis: _Axis, counts: Tensor, errors: tuple[Tensor, Tensor], sums: Tensor
+    ) -> Tensor:
         first = self.config.tail_length
-        value, before = transformed[:, first:], transformed[:, first - 1 : -1]
-        both = (observed[:, first:] & observed[:, first - 1 : -1]).double()
-        step = (value - before).abs() * both
-        rest = torch.stack([value, step, both], -1).cumsum(1) + sums[:, None, SUM_LEVEL:SUM_ERROR]
-        return axis, torch.cat([counts, rest], -1)  # (batch, time, SUM_ERROR)
+        both = (axis.observed[:, first:] & axis.observed[:, first - 1 : -1]).double()
+        step = (axis.new - axis.transformed[:, first - 1 : -1]).abs() * both
+        added = torch.stack([axis.new, step, both, *errors], -1).cumsum(1)
+        return torch.cat([counts, sums[:, None, SUM_LEVEL:] + added], -1)
 
     def _transform(self, kept: Tensor) -> Tensor:
         return (
@@ -167,94 +181,87 @@ class CausalFeatures(nn.Module):
         )
 
     def _windows(self, axis: _Axis) -> tuple[Tensor, Tensor]:
-        time = axis.live.shape[1]
-        steps = torch.arange(time, device=axis.kept.device) + self.config.tail_length
-        index = (steps[:, None] - self.lag).reshape(-1)
-        shape = (axis.kept.shape[0], time, self.config.window)
-        values = axis.transformed.index_select(1, index).reshape(shape)
-        observed = axis.observed.float().index_select(1, index).reshape(shape)
-        return values, observed
+        index = axis.steps + self.window_offsets  # (time, window)
+        return axis.transformed[:, index], axis.observed.float()[:, index]
 
-    def _seasons(self, axis: _Axis) -> tuple[Tensor, Tensor]:
+    def _seasons(self, axis: _Axis) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Season factor of each phase as known at each step, and squared errors of the factors."""
-        config = self.config
+        season, first = self.config.season, self.config.num_cycles * self.config.season
         deviation, has_deviation = self._deviations(axis)  # (batch, time + num_cycles * season)
-        batch, time = axis.live.shape
-        length = time + config.season
-        steps = (
-            torch.arange(length, device=deviation.device) + (config.num_cycles - 1) * config.season
-        )
-        index = (steps[:, None] - self.cycle).reshape(-1)
+        length = axis.live.shape[1] + season
+        steps = torch.arange(length, device=deviation.device)
         both = torch.stack([deviation, has_deviation], 1)  # (batch, 2, ...)
-        cycles = both.index_select(2, index).reshape(batch, 2, length, config.num_cycles)
-        weighted = (cycles * self.cycle_weights).sum(-1)  # (batch, 2, time + season)
-        has_factor = weighted[:, 1] > 0
-        factor = torch.where(has_factor, weighted[:, 0] / weighted[:, 1].clamp(min=_TINY), 0.0)
-
-        newest = torch.arange(time, device=deviation.device) + config.season
-        index = (newest[:, None] - self.phase).reshape(-1)
-        phases = factor.index_select(1, index).reshape(batch, time, config.season)
+        cycles = both[:, :, steps[:, None] + self.cycle_offsets]
+        weighted, weight = (cycles * self.cycle_weights).sum(-1).unbind(1)  # (batch, time + season)
+        has_factor = weight > 0
+        factor = torch.where(has_factor, weighted / weight.clamp(min=_TINY), 0.0)
+        phases = factor[:, axis.steps + self.phase_offsets]  # (batch, time, season)
         phases = phases - phases.mean(-1, keepdim=True)
 
-        first = config.num_cycles * config.season
-        now, expected = deviation[:, first:], factor[:, : -config.season]
-        counts = has_deviation[:, first:] * has_factor[:, : -config.season] * axis.live
-        errors = torch.stack([(now - expected) * counts, now * counts], -1).double().square()
-        return phases, errors
+        now, expected = deviation[:, first:], factor[:, :-season]
+        counts = has_deviation[:, first:] * has_factor[:, :-season] * axis.live
+        error, size = ((now - expected) * counts).double(), (now * counts).double()
+        return phases, (error * error, size * size)
 
     def _deviations(self, axis: _Axis) -> tuple[Tensor, Tensor]:
         season, half = self.config.season, self.config.season // 2
         spare = self.config.tail_length - 2 * half - self.config.num_cycles * season
         values, observed = axis.transformed[:, spare:], axis.observed[:, spare:]
         sums = torch.stack([values, observed.double()], 1).cumsum(2)
-        sums = torch.cat([torch.zeros_like(sums[..., :1]), sums], 2)  # (batch, 2, 1 + length)
+        sums = functional.pad(sums, (1, 0))  # (batch, 2, 1 + length)
         if season % 2:
             moving = sums[..., season:] - sums[..., :-season]
         else:
             whole = sums[..., season:] - sums[..., :-season]
             moving = (whole[..., :-1] + whole[..., 1:]) / 2
-        average = moving[:, 0] / moving[:, 1].clamp(min=1)
-        enough = moving[:, 1] >= _LEAST_OBSERVED_SHARE * season
+        total, count = moving.unbind(1)
+        average = total / count.clamp(min=1)
+        enough = count >= _LEAST_OBSERVED_SHARE * season
         centre = slice(half, -half)
         has_deviation = (enough & observed[:, centre]).float()
         deviation = (values[:, centre] - average).float() * has_deviation
         return deviation, has_deviation
 
-    def _strength(self, running: Tensor) -> Tensor:
-        error, deviation = running[..., SUM_ERROR:SUM_DEVIATION], running[..., SUM_DEVIATION:]
+    def _strength(self, totals: tuple[Tensor, ...]) -> Tensor:
+        error, deviation = totals[SUM_ERROR], totals[SUM_DEVIATION]
         explained = 1 - error / deviation.clamp(min=_TINY)
         return torch.where(deviation > 0, explained, 0.0).clamp(0, 1).float()
 
-    def _level(self, adjusted: Tensor, lag_observed: Tensor, running: Tensor) -> Tensor:
+    def _level(
+        self, adjusted: Tensor, lag_observed: Tensor, share: Tensor, totals: tuple[Tensor, ...]
+    ) -> Tensor:
         newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
-        mean = running[..., SUM_LEVEL : SUM_LEVEL + 1] / running[..., COUNT : COUNT + 1].clamp(
-            min=1
-        )
-        has_any = lag_observed.sum(-1, keepdim=True) > 0
-        return torch.where(has_any, adjusted.gather(-1, newest), mean)
+        mean = totals[SUM_LEVEL] / totals[COUNT].clamp(min=1)
+        return torch.where(share > 0, adjusted.gather(-1, newest), mean)
 
-    def _scale(self, running: Tensor) -> Tensor:
+    def _scale(self, totals: tuple[Tensor, ...]) -> Tensor:
         if self.config.transform == "log":
-            return torch.ones_like(running[..., :1]).float()
-        step = running[..., SUM_STEP : SUM_STEP + 1] / running[
-            ..., COUNT_STEP : COUNT_STEP + 1
-        ].clamp(min=1)
-        size = running[..., :1] / running[..., COUNT : COUNT + 1].clamp(min=1)
+            return torch.ones_like(totals[COUNT]).float()
+        step = totals[SUM_STEP] / totals[COUNT_STEP].clamp(min=1)
+        size = totals[SUM_ABSOLUTE] / totals[COUNT].clamp(min=1)
         return torch.maximum(step, 1e-3 * size).clamp(min=1e-6).float()
 
-    def _extras(
-        self, axis: _Axis, window: Tensor, lag_observed: Tensor, running: Tensor, scale: Tensor
-    ) -> Tensor:
+    def _change(self, axis: _Axis, scale: Tensor) -> Tensor:
+        """Change against the season before, where both are observed."""
         first, season = self.config.tail_length, self.config.season
-        value, before = axis.transformed[:, first:], axis.transformed[:, first - season : -season]
-        both = (axis.observed[:, first:] & axis.observed[:, first - season : -season]).float()
-        change = (value - before).float().unsqueeze(-1) / scale * both.unsqueeze(-1)
-        share = lag_observed.mean(-1, keepdim=True)
-        spread = (window.square().mean(-1, keepdim=True) / share.clamp(min=1e-3)).sqrt()
-        age = torch.log1p((running[..., COUNT : COUNT + 1] - 1).clamp(min=0)).float() / 5
-        change = change.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
-        return torch.cat([change, spread, share, age, lag_observed[..., :1]], -1)
+        before = slice(first - season, -season)
+        both = (axis.observed[:, first:] & axis.observed[:, before]).float()
+        change = (axis.new - axis.transformed[:, before]).float() * both
+        change = self.in_units(change.unsqueeze(-1), scale)
+        return change.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
+
+    def _age(self, totals: tuple[Tensor, ...]) -> Tensor:
+        return torch.log1p((totals[COUNT] - 1).clamp(min=0)).float() / 5
+
+
+def _phase_choice(config: NetworkConfig) -> Tensor:
+    """Ones where a phase, newest first, belongs to a step back in the window or to one ahead."""
+    half = config.season // 2
+    back = torch.arange(config.window) - half
+    ahead = -half - 1 - torch.arange(config.horizon)
+    phases = torch.cat([back, ahead]) % config.season
+    return functional.one_hot(phases, config.season).T.float()
 
 
 NUM_EXTRAS = 6
-"""Features beside the window and the season ahead: the season's strength and ``_extras``."""
+"""Features beside the window and the season ahead."""

@@ -111,18 +111,18 @@ class Forecaster(nn.Module):
         lengths = inputs["sequence_lens"]
         features, values = self._read(inputs)
         encoded, states = self._encode(values, lengths, self._layer_states(inputs))
-        last = (lengths - 1).long()
-        rows = torch.cat([encoded, values], -1)
-        quantiles = self.head(_at(rows, last)).double()
-        scale = _at(features.scale.unsqueeze(-1), last).double().unsqueeze(-1)
-        origin = _at(features.level.unsqueeze(-1), last) + _at(features.season, last).double()
-        outputs = {"quantiles": self.features.restore(origin.unsqueeze(-1) + quantiles * scale)}
+        last = _LastStep(lengths, values.shape[1])
+        quantiles = self.head(torch.cat([last.of(encoded), last.of(values)], -1)).double()
+        if self.config.transform == "identity":  # on a log axis the unit is one
+            quantiles = quantiles * last.of(features.scale)[:, None, None].double()
+        origin = last.of(features.level)[:, None] + last.of(features.season).double()
+        outputs = {"quantiles": self.features.restore(origin.unsqueeze(-1) + quantiles)}
         outputs["next_recent_target"] = self._tail(features.recent_target, lengths)
-        outputs["next_running_sums"] = _at(features.sums, last)
+        outputs["next_running_sums"] = last.of(features.sums)
         for name, parts in zip(
             ("hidden_state", "cell_state"), zip(*states, strict=True), strict=False
         ):
-            outputs[f"next_{name}"] = torch.stack(parts, 1)
+            outputs[f"next_{name}"] = torch.cat(parts).transpose(0, 1)
         return outputs
 
     def forecast_steps(self, inputs: dict[str, Tensor], origins: Tensor) -> StepForecasts:
@@ -180,8 +180,7 @@ class Forecaster(nn.Module):
             known = _standardise(inputs["future_covariates"], self.future_mean, self.future_std)
             ahead = torch.arange(self.config.horizon + 1, device=known.device)
             steps = torch.arange(time, device=known.device)
-            index = (steps[:, None] + ahead).reshape(-1)
-            parts.append(known.index_select(1, index).reshape(batch, time, -1))
+            parts.append(known[:, steps[:, None] + ahead].flatten(2))
         if self.config.static_covariates:
             static = _standardise(inputs["static_covariates"], self.static_mean, self.static_std)
             parts.append(static.unsqueeze(1).expand(batch, time, static.shape[-1]))
@@ -190,30 +189,34 @@ class Forecaster(nn.Module):
     def _encode(
         self, values: Tensor, lengths: Tensor | None, states: list[State]
     ) -> tuple[Tensor, list[State]]:
-        encoded = self.projection(values)  # (batch, time, hidden_size)
+        encoded = self.projection(values).transpose(0, 1)  # (time, batch, hidden_size)
         final = []
         for layer, state in zip(self.layers, states, strict=True):
             outputs, next_state = layer(encoded, lengths, state)
             encoded = encoded + self.dropout(outputs)
             final.append(next_state)
-        return encoded, final
+        return encoded.transpose(0, 1), final  # (batch, time, hidden_size)
 
     def _layer_states(self, inputs: dict[str, Tensor]) -> list[State]:
         names = ("hidden_state", "cell_state")[: num_states(self.config.cell)]
-        return [
-            tuple(inputs[name][:, layer] for name in names)
-            for layer in range(self.config.num_layers)
-        ]
+        parts = [inputs[name].transpose(0, 1).split(1) for name in names]
+        return list(zip(*parts, strict=True))
 
     def _tail(self, recent_target: Tensor, lengths: Tensor) -> Tensor:
         positions = torch.arange(self.config.tail_length, device=lengths.device)
         return recent_target.gather(1, lengths.long()[:, None] + positions)
 
 
-def _at(values: Tensor, step: Tensor) -> Tensor:
-    """Pick one step of each row of ``(batch, time, size)``; gives ``(batch, size)``."""
-    index = step[:, None, None].expand(-1, 1, values.shape[-1])
-    return values.gather(1, index).squeeze(1)
+class _LastStep:
+    """Picks the last valid step of each row, by one index into all rows and steps."""
+
+    def __init__(self, lengths: Tensor, time: int) -> None:
+        rows = torch.arange(len(lengths), device=lengths.device)
+        self._index = rows * time + (lengths - 1)
+
+    def of(self, values: Tensor) -> Tensor:
+        """Pick from ``(batch, time, ...)``; gives ``(batch, ...)``."""
+        return values.flatten(0, 1)[self._index]
 
 
 def _at_steps(values: Tensor, steps: Tensor) -> Tensor:

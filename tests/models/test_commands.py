@@ -1,0 +1,117 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from app.errors import InvalidInputError
+from models.checkpoint import load_checkpoint
+from models.commands import backtest, train
+from models.series import SeriesSet
+
+TINY = ["--horizon", "4", "--season", "4", "--hidden-size", "4", "--num-layers", "1"]
+CONTINUED = 130
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def data_file(waves: SeriesSet, tmp_path: Path) -> Path:
+    lines = ["item_id,timestamp,target,noise"]
+    for item in waves.series:
+        lines += [f"{item.item_id},{step},{value},0" for step, value in enumerate(item.target)]
+    path = tmp_path / "waves.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def trained(data_file: Path, tmp_path: Path) -> Path:
+    directory = tmp_path / "trained"
+    run_train(data_file, directory, "--max-steps", "20")
+    return directory
+
+
+def run_train(data: Path, directory: Path, *options: str) -> str:
+    arguments = [str(data), "--output", str(directory), *TINY, *options]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_train_tells_what_it_understood(data_file: Path, tmp_path: Path) -> None:
+    output = run_train(data_file, tmp_path / "run", "--max-steps", "2")
+    for text in ("315", "integer steps", "40 to 65", "0 to 64", "noise", "no value is negative"):
+        assert text in output
+
+
+def test_train_honours_its_options(data_file: Path, tmp_path: Path) -> None:
+    options = ["--max-steps", "2", "--cell", "gru", "--window", "5", "--past-covariates", "noise"]
+    run_train(data_file, tmp_path / "run", *options, "--description", "of waves")
+    checkpoint = load_checkpoint(tmp_path / "run")
+    config = checkpoint.network.config
+    assert (config.cell, config.window, config.past_covariates) == ("gru", 5, ("noise",))
+    assert (config.season, config.horizon, checkpoint.description) == (4, 4, "of waves")
+
+
+def test_log_of_negative_values_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "negative.csv"
+    data.write_text("unique_id,ds,y\na,1,-1\na,2,2\n")
+    with pytest.raises(InvalidInputError, match="negative values"):
+        run_train(data, tmp_path / "run", "--transform", "log")
+
+
+def test_backtest_prints_both_methods(trained: Path, data_file: Path) -> None:
+    arguments = [str(trained), str(data_file), "--windows", "2"]
+    result = CliRunner().invoke(backtest, arguments, catch_exceptions=False)
+    for text in ("MASE", "sMAPE", "weighted quantile loss", "80% coverage", "12 windows of 4"):
+        assert text in result.output
+    assert "trained on these very data" in result.output
+
+
+def test_backtest_prints_json(trained: Path, data_file: Path) -> None:
+    arguments = [str(trained), str(data_file), "--horizon", "3", "--json"]
+    result = CliRunner().invoke(backtest, arguments, catch_exceptions=False)
+    scores = json.loads(result.output)
+    assert (scores["num_series"], scores["num_windows"], scores["horizon"]) == (6, 6, 3)
+    assert 0 < scores["seasonal_naive"]["mase"] < 2
+    assert 0 <= scores["model"]["coverage_80"] <= 1
+
+
+def test_backtest_beyond_the_models_horizon_is_refused(trained: Path, data_file: Path) -> None:
+    with pytest.raises(InvalidInputError, match="the model forecasts 4"):
+        CliRunner().invoke(
+            backtest, [str(trained), str(data_file), "--horizon", "5"], catch_exceptions=False
+        )
+
+
+def test_interrupted_training_continues_to_the_same_weights(
+    data_file: Path, tmp_path: Path
+) -> None:
+    program = "from models.commands import train; train()"
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    arguments = [str(data_file), "--output", str(stopped), *TINY, "--max-steps", "150"]
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command) as process:  # noqa: S603
+        wait_for(stopped / "training" / "search.ckpt", process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == CONTINUED
+    assert not (stopped / "forecaster.json").exists()
+
+    output = run_train(data_file, stopped, "--max-steps", "150")
+    assert "continuing the training that was stopped" in output
+    run_train(data_file, whole, "--max-steps", "150")
+    one, other = (load_checkpoint(each).network.state_dict() for each in (stopped, whole))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        assert process.poll() is None, "training ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

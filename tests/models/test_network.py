@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.config import NetworkConfig, Transform
+from models.network import Forecaster
+from models.recurrent import Cell
+
+CONFIG = NetworkConfig(horizon=5, season=4, window=6, hidden_size=8, num_layers=2)
+ROUNDING = 1e-5  # float32 through two recurrent layers
+TIME = 60
+
+
+def random_values(seed: int, *, rows: int = 3, time: int = TIME) -> Tensor:
+    random = np.random.default_rng(seed)
+    season = 10 * np.sin(np.arange(time) * np.pi / 2)
+    values = 100 + season + random.normal(0, 5, (rows, time)).cumsum(1)
+    values[random.random((rows, time)) < 0.1] = np.nan
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def make_network(config: NetworkConfig, seed: int = 0) -> Forecaster:
+    torch.manual_seed(seed)
+    network = Forecaster(config).eval()
+    torch.nn.init.normal_(network.head.outputs.weight, std=0.3)
+    return network
+
+
+@torch.no_grad()
+def run(
+    network: Forecaster, values: Tensor, state: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    lengths = torch.full((len(values),), values.shape[1], dtype=torch.int32)
+    state = network.initial_state(len(values)) if state is None else state
+    inputs = {"past_target": values, "sequence_lens": lengths} | state
+    outputs: dict[str, Tensor] = network(inputs)
+    return outputs
+
+
+def next_state(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("next_"): value
+        for name, value in outputs.items()
+        if name.startswith("next_")
+    }
+
+
+def assert_close(got: Tensor, want: Tensor) -> None:
+    torch.testing.assert_close(got, want, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("season", [1, 3, 4, 12])
+@pytest.mark.parametrize("cut", [1, 7, TIME - 1])
+def test_carried_state_equals_the_full_history(cell: Cell, season: int, cut: int) -> None:
+    network = make_network(replace(CONFIG, cell=cell, season=season))
+    values = random_values(season)
+    carried = run(network, values[:, cut:], next_state(run(network, values[:, :cut])))
+    assert_close(carried["quantiles"], run(network, values)["quantiles"])
+
+
+def test_carried_state_holds_on_the_identity_axis() -> None:
+    network = make_network(replace(CONFIG, transform="identity"))
+    values = random_values(1) - 120
+    carried = run(network, values[:, 30:], next_state(run(network, values[:, :30])))
+    assert_close(carried["quantiles"], run(network, values)["quantiles"])
+
+
+def test_ragged_batch_equals_single_rows() -> None:
+    network, values = make_network(CONFIG), random_values(2)
+    lengths = torch.tensor([TIME, 17, 1], dtype=torch.int32)
+    values[2, 0] = 5.0
+    inputs = {"past_target": values, "sequence_lens": lengths} | network.initial_state(3)
+    together = network(inputs)["quantiles"]
+    for row, length in enumerate(lengths.tolist()):
+        assert_close(run(network, values[row : row + 1, :length])["quantiles"][0], together[row])
+
+
+def test_every_step_forecasts_what_a_shorter_history_would() -> None:
+    network, values = make_network(CONFIG), random_values(3)
+    inputs = {"past_target": values, "sequence_lens": torch.full((3,), TIME)}
+    origins = torch.tensor([[20, 41]]).expand(3, -1)
+    steps = network.forecast_steps(inputs, origins)
+    quantiles = steps.quantiles * steps.scale[..., None, None] + steps.base.unsqueeze(-1)
+    for place, origin in enumerate((20, 41)):
+        alone = run(network, values[:, : origin + 1])["quantiles"]
+        assert_close(network.features.restore(quantiles[:, place]), alone)
+
+
+@pytest.mark.parametrize("transform", ["log", "identity"])
+def test_later_value_changes_nothing_before_it(transform: Transform) -> None:
+    network = make_network(replace(CONFIG, transform=transform))
+    values = random_values(4)
+    changed = values.clone()
+    changed[:, 40:] *= 3
+    inputs = {"sequence_lens": torch.full((3,), TIME, dtype=torch.int32)} | network.initial_state(3)
+    names = ("past_target", "sequence_lens", "recent_target", "running_sums")
+    one, other = (
+        network.features(*((inputs | {"past_target": each})[name] for name in names))
+        for each in (values, changed)
+    )
+    assert torch.equal(one.inputs[:, :40], other.inputs[:, :40])
+    assert not torch.equal(one.inputs[:, 40:], other.inputs[:, 40:])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([1e-6, 1.0, 1e9]),
+    values=st.lists(
+        st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan"))), min_size=1, max_size=30
+    ),
+)
+def test_quantiles_are_finite_and_never_cross(seed: int, scale: float, values: list[float]) -> None:
+    network = make_network(replace(CONFIG, transform="identity"), seed)
+    quantiles = run(network, torch.tensor([values]) * scale)["quantiles"]
+    assert quantiles.isfinite().all()
+    assert (quantiles.diff(dim=-1) >= 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    values=st.lists(
+        st.one_of(st.floats(0, 2**100, width=32), st.just(float("nan"))), min_size=1, max_size=30
+    ),
+)
+def test_forecasts_of_values_that_are_not_negative_are_positive(
+    seed: int, values: list[float]
+) -> None:
+    quantiles = run(make_network(CONFIG, seed), torch.tensor([values]))["quantiles"]
+    assert quantiles.isfinite().all()
+    assert (quantiles >= 0).all()
+
+
+def test_untrained_forecast_continues_the_season() -> None:
+    torch.manual_seed(0)
+    network = Forecaster(replace(CONFIG, horizon=8)).eval()
+    pattern = torch.tensor([50.0, 100.0, 150.0, 100.0])
+    quantiles = run(network, pattern.repeat(8)[None])["quantiles"]
+    median = quantiles[0, :, CONFIG.quantile_levels.index(0.5)]
+    torch.testing.assert_close(median, pattern.repeat(2), rtol=0.1, atol=0.0)
+
+
+def test_forecast_follows_the_unit_of_the_target() -> None:
+    network, values = make_network(CONFIG), random_values(5)
+    one, other = run(network, values)["quantiles"], run(network, values * 1000)["quantiles"]
+    torch.testing.assert_close(other, one * 1000, rtol=1e-4, atol=0.0)
+
+
+def test_covariates_change_the_forecast_and_may_be_missing() -> None:
+    config = replace(
+        CONFIG, past_covariates=("p",), future_covariates=("f",), static_covariates=("s",)
+    )
+    network, values = make_network(config), random_values(6)
+    covariates = {
+        "past_covariates": torch.zeros((3, TIME, 1)),
+        "future_covariates": torch.zeros((3, TIME + config.horizon, 1)),
+        "static_covariates": torch.zeros((3, 1)),
+    }
+    state = network.initial_state(3) | covariates
+    base = run(network, values, state)["quantiles"]
+    for name, value in covariates.items():
+        changed = run(network, values, state | {name: value + 1})["quantiles"]
+        missing = run(network, values, state | {name: value * torch.nan})["quantiles"]
+        assert not torch.equal(base, changed)
+        assert torch.equal(base, missing)  # the mean, here 0, stands for a missing value
