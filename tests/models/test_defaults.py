@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.defaults import choose_config, choose_options
+from models.series import Series, SeriesSet
+
+
+def series_set(season: int, *values: float, copies: int = 1) -> SeriesSet:
+    series = tuple(Series(str(copy), np.array(values)) for copy in range(copies))
+    return SeriesSet(series, None, season)
+
+
+@pytest.mark.parametrize(
+    ("season", "context_length", "window", "num_cycles"),
+    [
+        pytest.param(1, 512, 6, 8, id="no season"),
+        pytest.param(4, 512, 10, 8, id="quarters"),
+        pytest.param(12, 512, 26, 8, id="months"),
+        pytest.param(24, 512, 50, 8, id="hours"),
+        pytest.param(168, 1008, 64, 5, id="hours of a week"),
+        pytest.param(1440, 4096, 64, 1, id="minutes"),
+    ],
+)
+def test_sizes_follow_the_season(
+    season: int, context_length: int, window: int, num_cycles: int
+) -> None:
+    items = series_set(season, 1, 2)
+    options = choose_options(items, wanted={})
+    config = choose_config(items, horizon=3, context_length=options.context_length, wanted={})
+    assert options.context_length == context_length
+    assert (config.window, config.num_cycles) == (window, num_cycles)
+    assert config.tail_length <= context_length
+
+
+def test_negative_values_choose_the_identity_transform() -> None:
+    assert transform_of(series_set(1, 0, 2)) == "log"
+    assert transform_of(series_set(1, -1, 2)) == "identity"
+
+
+def transform_of(items: SeriesSet) -> str:
+    return choose_config(items, horizon=1, context_length=512, wanted={}).transform
+
+
+def test_few_series_make_small_batches() -> None:
+    sizes = [
+        choose_options(series_set(1, 1, 2, copies=copies), wanted={}).batch_size
+        for copies in (1, 10, 1000)
+    ]
+    assert sizes == [4, 10, 48]
+
+
+def test_what_is_wanted_wins() -> None:
+    items = replace(series_set(12, 1, 2), past_covariates=("p",))
+    config = choose_config(items, horizon=3, context_length=512, wanted={"window": 7})
+    assert (config.window, config.past_covariates, config.season) == (7, ("p",), 12)
+    assert choose_options(items, wanted={"batch_size": 5}).batch_size == 5
