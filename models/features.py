@@ -106,13 +106,13 @@ class CausalFeatures(nn.Module):
             phases = torch.zeros_like(lag_observed[..., :1])
             errors = (torch.zeros_like(axis.new), torch.zeros_like(axis.new))
         running = self._accumulate(axis, counts, errors, sums)  # (batch, time, NUM_SUMS)
-        totals = running.split(1, -1)  # NUM_SUMS of (batch, time, 1)
+        totals = torch.split(running, 1, -1)  # NUM_SUMS of (batch, time, 1)
 
         strength = self._strength(totals)  # (batch, time, 1)
         gate = (strength / self.config.season_gate).clamp(0, 1)
         # A product with ones and zeros picks the phases exactly, and faster than an index does.
         season = gate * (phases @ self.phase_choice)  # (batch, time, window + horizon)
-        back, ahead = season.split([self.config.window, self.config.horizon], -1)
+        back, ahead = torch.split(season, [self.config.window, self.config.horizon], -1)
         adjusted = lag_values - back.double()
         share = lag_observed.mean(-1, keepdim=True)
         level = self._level(adjusted, lag_observed, share, totals)  # (batch, time, 1)

@@ -111,14 +111,17 @@ class Forecaster(nn.Module):
         lengths = inputs["sequence_lens"]
         features, values = self._read(inputs)
         encoded, states = self._encode(values, lengths, self._layer_states(inputs))
-        last = _LastStep(lengths, values.shape[1])
-        quantiles = self.head(torch.cat([last.of(encoded), last.of(values)], -1)).double()
+        batch, time = values.shape[:2]
+        rows, last = torch.arange(batch, device=values.device), lengths - 1
+        place = rows * time + last
+        encoded_last = _pick(encoded, last * batch + rows)
+        quantiles = self.head(torch.cat([encoded_last, _pick(values, place)], -1)).double()
         if self.config.transform == "identity":  # on a log axis the unit is one
-            quantiles = quantiles * last.of(features.scale)[:, None, None].double()
-        origin = last.of(features.level)[:, None] + last.of(features.season).double()
+            quantiles = quantiles * _pick(features.scale, place)[:, None, None].double()
+        origin = _pick(features.level, place)[:, None] + _pick(features.season, place).double()
         outputs = {"quantiles": self.features.restore(origin.unsqueeze(-1) + quantiles)}
         outputs["next_recent_target"] = self._tail(features.recent_target, lengths)
-        outputs["next_running_sums"] = last.of(features.sums)
+        outputs["next_running_sums"] = _pick(features.sums, place)
         for name, parts in zip(
             ("hidden_state", "cell_state"), zip(*states, strict=True), strict=False
         ):
@@ -142,7 +145,7 @@ class Forecaster(nn.Module):
         encoded, _ = self._encode(values, None, zero)
         level = features.level.gather(1, origins)
         season = _at_steps(features.season, origins)
-        rows = torch.cat([encoded, values], -1)
+        rows = torch.cat([encoded.transpose(0, 1), values], -1)
         return StepForecasts(
             quantiles=self.head(_at_steps(rows, origins)),
             base=level.unsqueeze(-1) + season.double(),
@@ -195,11 +198,11 @@ class Forecaster(nn.Module):
             outputs, next_state = layer(encoded, lengths, state)
             encoded = encoded + self.dropout(outputs)
             final.append(next_state)
-        return encoded.transpose(0, 1), final  # (batch, time, hidden_size)
+        return encoded, final
 
     def _layer_states(self, inputs: dict[str, Tensor]) -> list[State]:
         names = ("hidden_state", "cell_state")[: num_states(self.config.cell)]
-        parts = [inputs[name].transpose(0, 1).split(1) for name in names]
+        parts = [torch.split(inputs[name].transpose(0, 1), 1) for name in names]
         return list(zip(*parts, strict=True))
 
     def _tail(self, recent_target: Tensor, lengths: Tensor) -> Tensor:
@@ -207,16 +210,9 @@ class Forecaster(nn.Module):
         return recent_target.gather(1, lengths.long()[:, None] + positions)
 
 
-class _LastStep:
-    """Picks the last valid step of each row, by one index into all rows and steps."""
-
-    def __init__(self, lengths: Tensor, time: int) -> None:
-        rows = torch.arange(len(lengths), device=lengths.device)
-        self._index = rows * time + (lengths - 1)
-
-    def of(self, values: Tensor) -> Tensor:
-        """Pick from ``(batch, time, ...)``; gives ``(batch, ...)``."""
-        return values.flatten(0, 1)[self._index]
+def _pick(values: Tensor, places: Tensor) -> Tensor:
+    """Pick ``places`` of the first two axes of ``values``, counted through both."""
+    return values.flatten(0, 1)[places]
 
 
 def _at_steps(values: Tensor, steps: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from typing_extensions import override
 Cell = Literal["lstm", "gru"]
 
 State = tuple[Tensor, ...]
-"""Hidden state and, of an LSTM, cell state, each ``(batch, hidden_size)``."""
+"""Hidden state and, of an LSTM, cell state, each ``(1, batch, hidden_size)``."""
 
 
 class RecurrentLayer(nn.Module):
-    """An ``nn.LSTM`` or ``nn.GRU`` of one layer whose state has the batch on axis 0.
+    """An ``nn.LSTM`` or ``nn.GRU`` of one layer, time on axis 0 as the ONNX operators have it.
 
     The exporter puts a twin with the same ``forward`` in its place, which becomes one ONNX node.
     """
@@ -22,13 +22,13 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.cell: Cell = cell
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        self.rnn = kind(input_size, hidden_size, batch_first=True)
+        self.rnn = kind(input_size, hidden_size)
 
     @override
     def forward(
         self, inputs: Tensor, sequence_lens: Tensor | None, state: State
     ) -> tuple[Tensor, State]:
-        """Run over ``inputs`` of shape ``(batch, time, input_size)``.
+        """Run over ``inputs`` of shape ``(time, batch, input_size)``.
 
         Args:
             inputs: Right-padded sequences.
@@ -37,23 +37,18 @@ class RecurrentLayer(nn.Module):
             state: The state before the first step.
 
         Returns:
-            Outputs of shape ``(batch, time, hidden_size)``, zero past each row's length, and the
+            Outputs of shape ``(time, batch, hidden_size)``, zero past each row's length, and the
             state after each row's last valid step.
         """
-        first = tuple(part.unsqueeze(0).contiguous() for part in state)
+        first = tuple(part.contiguous() for part in state)
         initial = first if self.cell == "lstm" else first[0]
         if sequence_lens is None:
             outputs, last = self.rnn(inputs, initial)
         else:
-            packed = pack_padded_sequence(
-                inputs, sequence_lens.cpu(), batch_first=True, enforce_sorted=False
-            )
+            packed = pack_padded_sequence(inputs, sequence_lens.cpu(), enforce_sorted=False)
             packed_outputs, last = self.rnn(packed, initial)
-            outputs, _ = pad_packed_sequence(
-                packed_outputs, batch_first=True, total_length=inputs.shape[1]
-            )
-        final = last if self.cell == "lstm" else (last,)
-        return outputs, tuple(part.squeeze(0) for part in final)
+            outputs, _ = pad_packed_sequence(packed_outputs, total_length=len(inputs))
+        return outputs, last if self.cell == "lstm" else (last,)
 
 
 def num_states(cell: Cell) -> int:

@@ -8,6 +8,7 @@ the recurrent product with its bias, after the multiplication.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -74,14 +75,11 @@ def run_built_graph(
     feeds |= {name: state[None] for name, state in zip(names, states, strict=True)}
     outputs = ["Y", "Y_h", "Y_c"][: 1 + len(states)]
     kind = "LSTM" if len(states) == 2 else "GRU"
-    extra = {} if kind == "LSTM" else {"linear_before_reset": 1}
-    node = helper.make_node(
-        kind,
-        ["X", "W", "R", "B", "sequence_lens", *names],
-        outputs,
-        hidden_size=states[0].shape[-1],
-        **extra,
-    )
+    attributes: dict[str, Any] = {"hidden_size": states[0].shape[-1]}
+    if kind == "GRU":
+        attributes["linear_before_reset"] = 1
+    operands = ["X", "W", "R", "B", "sequence_lens", *names]
+    node = helper.make_node(kind, operands, outputs, **attributes)
     graph = helper.make_graph(
         [node],
         "oracle",
@@ -122,5 +120,5 @@ def _affine(weights: Weights, part: str, values: Array) -> Array:
 
 
 def _sigmoid(values: Array) -> Array:
-    result: Array = 1 / (1 + np.exp(-values))
-    return result
+    ones = np.ones_like(values)
+    return ones / (ones + np.exp(-values))

@@ -54,11 +54,11 @@ def _weights(rnn: nn.Module) -> Weights:
 def _run_module(module: nn.Module, inputs: Array, states: list[Array]) -> list[Array]:
     with torch.inference_mode():
         outputs, final = module(
-            torch.from_numpy(inputs).transpose(0, 1),
+            torch.from_numpy(inputs),
             torch.from_numpy(_LENGTHS),
-            tuple(torch.from_numpy(state) for state in states),
+            tuple(torch.from_numpy(state)[None] for state in states),
         )
-    return [outputs.transpose(0, 1).numpy(), *(state.numpy() for state in final)]
+    return [outputs.numpy(), *(state[0].numpy() for state in final)]
 
 
 def _largest_difference(left: list[Array], right: list[Array]) -> float:
@@ -92,8 +92,8 @@ def test_twin_gives_the_numbers_of_the_layer(layer: RecurrentLayer, inputs: Arra
 
 
 def test_twin_without_lengths_takes_every_step(layer: RecurrentLayer, inputs: Array) -> None:
-    state = tuple(torch.from_numpy(part) for part in _states(layer))
-    series = torch.from_numpy(inputs).transpose(0, 1)
+    state = tuple(torch.from_numpy(part)[None] for part in _states(layer))
+    series = torch.from_numpy(inputs)
 
     with torch.inference_mode():
         outputs, _ = RecurrentTwin(layer)(series, None, state)
