@@ -28,7 +28,7 @@ ModelVersionNumber = Annotated[
     int, Path(ge=1, le=2**63 - 1, description="Version of the model.", examples=[1])
 ]
 TimeoutMs = Annotated[
-    int | None,
+    int,
     Header(
         alias="X-Request-Timeout-Ms",
         ge=1,
@@ -47,7 +47,7 @@ class ForecastEndpoints:
         self._settings = settings
 
     async def forecast(
-        self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = None
+        self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS
     ) -> Response:
         """Forecast series with the newest ready version of a model."""
         return await self._answer(request, model_name, None, timeout_ms=timeout_ms)
@@ -57,7 +57,7 @@ class ForecastEndpoints:
         request: Request,
         model_name: ModelName,
         model_version: ModelVersionNumber,
-        timeout_ms: TimeoutMs = None,
+        timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS,
     ) -> Response:
         """Forecast series with one version of a model."""
         return await self._answer(request, model_name, model_version, timeout_ms=timeout_ms)
@@ -68,7 +68,7 @@ class ForecastEndpoints:
         model_name: str,
         model_version: int | None,
         *,
-        timeout_ms: int | None,
+        timeout_ms: int,
     ) -> Response:
         exchange = exchange_of(request.scope)
         model = self._catalog.find_ready(model_name, model_version)
@@ -79,9 +79,7 @@ class ForecastEndpoints:
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
-        limit_s = self._settings.request_timeout_s
-        if timeout_ms is not None:
-            limit_s = min(limit_s, timeout_ms / 1000)
+        limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
         async with cancel_when_caller_leaves(request.receive):
             forecast_request = await _decode(body)
             forecast = await self._service.forecast(

@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, Response
 from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.health import HealthEndpoints
 
-
 _PAGES = files("app.gateway") / "page_files"
 _SWAGGER_UI = files("fastapi_offline") / "static"
 _ASSETS = {
