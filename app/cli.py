@@ -18,11 +18,11 @@ class CommandGroup(click.Group):
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_entry_points())
+        return sorted(self.entry_points())
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry_point = _entry_points().get(cmd_name)
+        entry_point = self.entry_points().get(cmd_name)
         if entry_point is None:
             return None
         try:
@@ -31,9 +31,9 @@ class CommandGroup(click.Group):
             return _missing(cmd_name, error.name or "")
         return command
 
-
-def _entry_points() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group="gatecast.commands")}
+    def entry_points(self) -> dict[str, EntryPoint]:
+        """Return where each command is defined."""
+        return {entry.name: entry for entry in entry_points(group="gatecast.commands")}
 
 
 def _missing(name: str, module: str) -> click.Command:

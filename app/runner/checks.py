@@ -54,6 +54,10 @@ def _check_values(inputs: Tensors, card: Card, sizes: dict[str, int]) -> None:
     time = sizes["time"]
     if time > card.context_length:
         raise InvalidInputError(f"at most {card.context_length} time steps may be given")
+    if sizes.get("time+horizon", time + card.horizon) != time + card.horizon:
+        raise InvalidInputError(
+            f"future_covariates must reach {card.horizon} steps beyond the target"
+        )
     lengths = inputs["sequence_lens"]
     if lengths.min() < 1 or lengths.max() > time:
         raise InvalidInputError(f"sequence_lens must be between 1 and {time}")

@@ -140,7 +140,7 @@ def cuda_is_usable() -> bool:
 def preload_cuda_libraries() -> None:
     """Load the CUDA and cuDNN libraries of the ``gpu`` extra, where they are installed."""
     if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every missing library
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
             ort.preload_dlls()
 
 
