@@ -1,7 +1,7 @@
 """Card, golden case and digest."""
 
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
