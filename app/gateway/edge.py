@@ -69,10 +69,9 @@ class Edge:
         except CallerLeftError:
             exchange.status = CALLER_LEFT_STATUS
         except Exception as error:
-            response = problem_response(scope, error)
             if exchange.status:
                 raise  # part of an answer is out; only closing the connection can tell
-            await response(scope, receive, send)
+            await problem_response(scope, error)(scope, receive, send)
 
     def _complete_headers(self, message: Message, exchange: Exchange) -> None:
         exchange.status = message["status"]

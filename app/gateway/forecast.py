@@ -9,10 +9,10 @@ from fastapi import Header, Path, Request
 from starlette.responses import Response
 
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
-from app.gateway.catalog import Catalog
+from app.gateway.catalog import Catalog, ReadyModel
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import exchange_of
-from app.gateway.forecast_schemas import ForecastRequest, Series
+from app.gateway.preparation import PreparedRequest
 from app.gateway.problems import series_error
 from app.gateway.service import Forecast, ForecastService
 from app.settings import Settings
@@ -45,6 +45,7 @@ class ForecastEndpoints:
         self._service = service
         self._catalog = catalog
         self._settings = settings
+        self._large_bodies = asyncio.Semaphore(1)
 
     async def forecast(
         self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS
@@ -73,35 +74,38 @@ class ForecastEndpoints:
         exchange = exchange_of(request.scope)
         model = self._catalog.find_ready(model_name, model_version)
         exchange.model_name = model.model_name
+        prepared = await self._read(request, model)
+        limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
+        async with cancel_when_caller_leaves(request.receive):
+            deadline = exchange.started + limit_s
+            forecast = await self._service.forecast(prepared, model, deadline=deadline)
+            content = await _encode(forecast)
+        return Response(content, media_type="application/json")
+
+    async def _read(self, request: Request, model: ReadyModel) -> PreparedRequest:
         body = await read_json_body(
             request.scope,
             request.receive,
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
-        limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
-        async with cancel_when_caller_leaves(request.receive):
-            forecast_request = await _decode(body)
-            forecast = await self._service.forecast(
-                forecast_request, model, deadline=exchange.started + limit_s
-            )
-            content = await _encode(forecast, forecast_request.series)
-        return Response(content, media_type="application/json")
+        if len(body) <= _INLINE_BYTES:
+            return self._prepare(body, model)
+        # One at a time: decoding holds the interpreter anyway, and peaks of memory do not add up.
+        async with self._large_bodies:
+            return await asyncio.to_thread(self._prepare, body, model)
+
+    def _prepare(self, body: bytes, model: ReadyModel) -> PreparedRequest:
+        return self._service.prepare(decode_request(body), model)
 
 
-async def _decode(body: bytes) -> ForecastRequest:
-    if len(body) <= _INLINE_BYTES:
-        return decode_request(body)
-    return await asyncio.to_thread(decode_request, body)
+async def _encode(forecast: Forecast) -> bytes:
+    if len(forecast.item_ids) <= _INLINE_SERIES:
+        return encode_forecast(forecast)
+    return await asyncio.to_thread(encode_forecast, forecast)
 
 
-async def _encode(forecast: Forecast, series: Sequence[Series]) -> bytes:
-    if len(series) <= _INLINE_SERIES:
-        return encode_forecast(forecast, series)
-    return await asyncio.to_thread(encode_forecast, forecast, series)
-
-
-def encode_forecast(forecast: Forecast, series: Sequence[Series]) -> bytes:
+def encode_forecast(forecast: Forecast) -> bytes:
     """Write a ``ForecastResponse``; float32 numbers keep their shortest exact form."""
     names = [repr(level) for level in forecast.quantile_levels]
     content = {
@@ -110,8 +114,8 @@ def encode_forecast(forecast: Forecast, series: Sequence[Series]) -> bytes:
         "horizon": forecast.horizon,
         "quantile_levels": forecast.quantile_levels,
         "forecasts": [
-            _encode_series(forecast, position, item_id=one.item_id, names=names)
-            for position, one in enumerate(series)
+            _encode_series(forecast, position, item_id=item_id, names=names)
+            for position, item_id in enumerate(forecast.item_ids)
         ],
     }
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

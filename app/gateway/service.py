@@ -19,7 +19,6 @@ from app.settings import Settings
 from app.tensors import Tensors
 
 _MAX_CONCURRENT_CHUNKS = 32
-_INLINE_STEPS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Forecast:
     """Forecasts of a request, by position in it; each is in exactly one of the two mappings."""
 
     model: ReadyModel
+    item_ids: tuple[str | None, ...]
     horizon: int
     quantile_levels: tuple[float, ...]
     series: Mapping[int, SeriesQuantiles]
@@ -48,21 +48,29 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
+    def prepare(self, request: ForecastRequest, model: ReadyModel) -> PreparedRequest:
+        """Check a request and turn its series into rows; a wrong one is refused in its place.
+
+        This only computes; a large request is better prepared off the event loop.
+
+        Raises:
+            InvalidInputError: The request, or every series in it, is wrong.
+        """
+        return prepare_request(request, model.card, self._settings)
+
     async def forecast(
-        self, request: ForecastRequest, model: ReadyModel, *, deadline: float
+        self, prepared: PreparedRequest, model: ReadyModel, *, deadline: float
     ) -> Forecast:
-        """Forecast all series of a request; a wrong one is refused in its place.
+        """Forecast all series of a request that ``prepare`` made for the same model.
 
         Args:
-            request: The series.
+            prepared: The series.
             model: What to forecast them with.
             deadline: Time of ``time.monotonic()`` by which the answer is needed.
 
         Raises:
-            InvalidInputError: The request, or every series in it, is wrong.
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
-        prepared = await self._prepare(request, model)
         chunks = cut_into_chunks(prepared.rows, self._settings)
         time_limit = asyncio.timeout(deadline - time.monotonic())
         try:
@@ -76,13 +84,13 @@ class ForecastService:
         SERIES.labels(model.model_name, "forecast").inc(len(series))
         SERIES.labels(model.model_name, "refused").inc(len(prepared.refusals))
         return Forecast(
-            model, prepared.horizon, prepared.selection.levels, series, prepared.refusals
+            model=model,
+            item_ids=prepared.item_ids,
+            horizon=prepared.horizon,
+            quantile_levels=prepared.selection.levels,
+            series=series,
+            refusals=prepared.refusals,
         )
-
-    async def _prepare(self, request: ForecastRequest, model: ReadyModel) -> PreparedRequest:
-        if sum(len(series.target) for series in request.series) < _INLINE_STEPS:
-            return prepare_request(request, model.card, self._settings)
-        return await asyncio.to_thread(prepare_request, request, model.card, self._settings)
 
     async def _infer_all(
         self, chunks: Sequence[Sequence[Row]], model: ReadyModel, deadline: float
