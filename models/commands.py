@@ -66,6 +66,7 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
 @click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
 @click.option("--max-steps", type=_POSITIVE, help="Most optimiser steps.")
+@click.option("--fixed-steps", is_flag=True, help="Take all --max-steps; hold nothing back.")
 @click.option("--batch-size", type=_POSITIVE, help="Series in a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Its peak.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
+from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
 from models.config import NetworkConfig
 from models.network import Forecaster
@@ -71,9 +73,11 @@ def fit_forecaster(
 
     Raises:
         KeyboardInterrupt: The user stopped it; the work up to the last check is kept.
+        InvalidInputError: The weights grew out of all bounds.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    held_back = _training_part(items, config, options, hold_back=config.horizon)
+    hold_back = 0 if options.fixed_steps else config.horizon
+    held_back = _training_part(items, config, options, hold_back=hold_back)
     if all(
         limit == len(series.target)
         for limit, series in zip(held_back.limits, items.series, strict=True)
@@ -84,7 +88,7 @@ def fit_forecaster(
 
     checks = _search(_Stage("search", "finding the number of steps", held_back, options),
                      config, directory, console)  # fmt: skip
-    best = min(checks, key=lambda check: check.validation_loss or 0.0)
+    best = min(checks, key=_held_back_loss)
     everything = _training_part(items, config, options, hold_back=0)
     final = _Stage("final", "training", everything, replace(options, max_steps=best.step))
     network, _ = _run_stage(final, config, directory, console)
@@ -139,7 +143,15 @@ def _run_stage(
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from stop
-    return module.network.cpu().eval(), tuple(curve.checks)
+    network = module.network.cpu().eval()
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise InvalidInputError("training diverged; a lower --learning-rate may help")
+    return network, tuple(curve.checks)
+
+
+def _held_back_loss(check: Check) -> float:
+    loss = check.validation_loss
+    return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
 def _standardise_covariates(network: Forecaster, items: SeriesSet) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from rich.console import Console
 
 from models.backtest import Backtest, Window, backtest
@@ -28,7 +29,7 @@ _DESCRIPTION = (
     "Monthly forecaster for values that are not negative, trained on the training parts of the M3 "
     "and Tourism monthly competitions."
 )
-_OPTIONS = TrainingOptions(max_steps=600, seed=1, context_length=512)
+_OPTIONS = TrainingOptions(max_steps=600, fixed_steps=True, seed=1, context_length=512)
 _CONFIG = NetworkConfig(horizon=HORIZON, season=SEASON, window=26)
 
 
@@ -107,6 +108,8 @@ def train_starter(output: Path, console: Console) -> None:
 )
 def main(output: Path) -> None:
     """Train the starter model."""
+    # More threads add numbers up in another order, and the weights would depend on the machine.
+    torch.set_num_threads(1)
     train_starter(output, Console())
 
 

@@ -27,6 +27,7 @@ class TrainingOptions:
 
     Attributes:
         max_steps: Optimiser steps, fewer if the held-back windows stop improving.
+        fixed_steps: Whether to hold nothing back and to take all ``max_steps``.
         batch_size: Series in a step.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: That of AdamW.
@@ -39,6 +40,7 @@ class TrainingOptions:
     """
 
     max_steps: int = 600
+    fixed_steps: bool = False
     batch_size: int = 48
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

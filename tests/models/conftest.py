@@ -2,11 +2,18 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from models.config import NetworkConfig
 from models.series import Series, SeriesSet
 from models.training import TrainingOptions
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _single_thread() -> None:
+    """Tiny networks gain nothing from threads, and lose much where other processes run."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -74,6 +74,17 @@ def test_series_too_short_to_hold_back_are_learned_from(tmp_path: Path) -> None:
     assert [check.validation_loss for check in fitted.checks] == [None, None]
 
 
+def test_fixed_steps_hold_nothing_back(
+    waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    options = replace(short_training, fixed_steps=True)
+    fitted = fit_forecaster(
+        waves, tiny_config, options=options, directory=tmp_path, console=Console(quiet=True)
+    )
+    assert fitted.num_steps == 12
+    assert all(check.validation_loss is None for check in fitted.checks)
+
+
 def test_training_stops_when_held_back_windows_stop_improving(
     waves: SeriesSet, tiny_config: NetworkConfig, tmp_path: Path
 ) -> None:
@@ -85,6 +96,16 @@ def test_training_stops_when_held_back_windows_stop_improving(
         waves, tiny_config, options=options, directory=tmp_path, console=Console(quiet=True)
     )
     assert len(fitted.checks) < 10
+
+
+def test_diverged_training_is_refused(
+    waves: SeriesSet, tiny_config: NetworkConfig, tmp_path: Path
+) -> None:
+    options = TrainingOptions(
+        max_steps=40, batch_size=2, steps_per_check=20, learning_rate=1e38, weight_decay=1.0
+    )
+    with pytest.raises(InvalidInputError, match="diverged"):
+        fit(waves, tiny_config, options, tmp_path)
 
 
 def test_missing_values_and_covariates_are_learned_from(
