@@ -1,6 +1,7 @@
 """The commands ``train`` and ``backtest``."""
 
 import json
+import math
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,14 @@ def _given(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in names and value is not None}
 
 
+def _without_nan(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Put null in place of a measure that is not defined, as JSON has no NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in pairs
+    }
+
+
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=_FILE)
@@ -147,7 +156,7 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     windows = rolling_windows(items, horizon=horizon, num_windows=given["windows"])
     result = score_backtest(trained.network, items, windows=windows, horizon=horizon)
     if given["as_json"]:
-        click.echo(json.dumps(asdict(result)))
+        click.echo(json.dumps(asdict(result, dict_factory=_without_nan)))
         return
     console = Console()
     console.print(describe_data(items, found, None))

@@ -86,8 +86,8 @@ def fit_forecaster(
         network, checks = _run_stage(stage, config, directory, console)
         return Fit(network, checks, checks[-1].step)
 
-    checks = _search(_Stage("search", "finding the number of steps", held_back, options),
-                     config, directory, console)  # fmt: skip
+    search = _Stage("search", "finding the number of steps", held_back, options)
+    checks = _search(search, config, directory, console)
     best = min(checks, key=_held_back_loss)
     everything = _training_part(items, config, options, hold_back=0)
     final = _Stage("final", "training", everything, replace(options, max_steps=best.step))

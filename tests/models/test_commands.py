@@ -82,6 +82,13 @@ def test_backtest_prints_json(trained: Path, data_file: Path) -> None:
     assert 0 <= scores["model"]["coverage_80"] <= 1
 
 
+def test_undefined_measure_is_null_in_json(trained: Path, tmp_path: Path) -> None:
+    data = tmp_path / "constant.csv"
+    data.write_text("item_id,timestamp,target\n" + "".join(f"a,{step},5\n" for step in range(20)))
+    result = CliRunner().invoke(backtest, [str(trained), str(data), "--json"])
+    assert json.loads(result.output)["model"]["mase"] is None
+
+
 def test_backtest_beyond_the_models_horizon_is_refused(trained: Path, data_file: Path) -> None:
     with pytest.raises(InvalidInputError, match="the model forecasts 4"):
         CliRunner().invoke(
