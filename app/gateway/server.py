@@ -6,9 +6,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -73,10 +74,10 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown()
 
     def _make_protocol(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        return protocol
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

@@ -4,10 +4,11 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from app.artifact import (
     MODEL_FILE,
@@ -100,10 +101,10 @@ class OrtEngine:
         batch = len(next(iter(inputs.values())))
         states = {s.name: s.initial_tensor(batch) for s in self.card.states if s.name not in inputs}
         try:
-            values = self._session.run(list(outputs), inputs | states)
+            ran = self._session.run(list(outputs), inputs | states)
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise EngineError(f"model run failed: {_first_line(error)}") from error
-        results: Tensors = dict(zip(outputs, values, strict=True))
+        results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
         if "quantiles" in results and not np.isfinite(results["quantiles"]).all():
             raise ModelOutputError("the model gave numbers that are not finite")
         return results

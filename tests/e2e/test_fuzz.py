@@ -1,0 +1,69 @@
+"""Whatever the OpenAPI document allows or forbids, a real service never answers 5xx."""
+
+import asyncio
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client
+from tests.e2e.service import serving, write_model
+from tests.tiny_artifact import tiny_artifact
+
+NUM_CASES = 2000
+LEAST_GOOD_SHARE = 0.2
+
+SCHEMATHESIS = """
+seed = 1
+continue-on-failure = true
+
+[parameters]
+model_name = "monthly"
+model_version = 1
+# one millisecond is allowed, and then 504 is the right answer
+X-Request-Timeout-Ms = "20000"
+
+[phases.coverage]
+generate-duplicate-query-parameters = true
+"""
+
+
+@pytest.mark.timeout(400)
+async def test_fuzzed_service_never_answers_5xx(tmp_path: Path) -> None:
+    write_model(tmp_path / "models", tiny_artifact(), name="monthly")
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(SCHEMATHESIS)
+    async with serving(tmp_path / "models", access_log=False) as service:
+        output = await _fuzz(f"http://127.0.0.1:{service.port}/openapi.json", config)
+        async with Client(service.port) as client:
+            statuses = _count_statuses((await client.get("/metrics")).body.decode())
+            assert (await client.get("/readyz")).status == 200
+    assert statuses.total() >= NUM_CASES, output
+    assert not [status for status in statuses if status >= 500], output
+    good = sum(count for status, count in statuses.items() if status < 300)
+    assert good >= LEAST_GOOD_SHARE * statuses.total()
+
+
+async def _fuzz(url: str, config: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "st", "--config-file", config, "run", url,
+        "--phases=examples,coverage,fuzzing", "--max-examples=900", "--workers=1",
+        "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
+        "response_schema_conformance", "--generation-deterministic",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        cwd=config.parent,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+def _count_statuses(metrics: str) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for labels, count in re.findall(r"^gatecast_requests_total{(.*)} (\S+)$", metrics, re.M):
+        status = re.search(r'status="(\d+)"', labels)
+        assert status is not None
+        counts[int(status[1])] += int(float(count))
+    return counts
