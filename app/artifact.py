@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.errors import ArtifactError
-from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors
+from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
 
 MODEL_FILE = "model.onnx"
 MODEL_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -29,8 +29,6 @@ UNSEALED_DIGEST = "0" * 64
 
 # A protobuf map entry: field 1 the key, field 2 (tag 0x12) a value of 64 (0x40) bytes.
 _SEAL = re.compile(re.escape(DIGEST_KEY.encode()) + rb"\x12\x40([0-9a-f]{64})")
-
-Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64"]
 
 _Content = TypeVar("_Content", bound=BaseModel)
 

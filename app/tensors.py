@@ -1,13 +1,15 @@
 """Named NumPy arrays, the one currency between protocols, batcher and engine."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 
-NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
+Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64"]
+
+NUMPY_DTYPES: dict[Datatype, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "INT32": np.dtype(np.int32),
     "INT64": np.dtype(np.int64),
@@ -16,4 +18,4 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 }
 """Open Inference Protocol data types that forecasters use, and how NumPy stores them."""
 
-DATATYPES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+DATATYPES: dict[np.dtype[Any], Datatype] = {dtype: name for name, dtype in NUMPY_DTYPES.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors
+from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
@@ -23,7 +23,7 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
     """One named array."""
 
     name: str
-    datatype: str
+    datatype: Datatype
     shape: tuple[int, ...]
     data: memoryview
 

@@ -4,11 +4,10 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from app.artifact import (
     MODEL_FILE,
@@ -20,6 +19,9 @@ from app.artifact import (
 )
 from app.errors import ArtifactError, EngineError, ModelOutputError
 from app.tensors import Tensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Device = Literal["cpu", "cuda"]
 
