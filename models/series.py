@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -93,18 +92,3 @@ class SeriesSet:
             for values in (item.past_covariates, item.future_covariates, item.static_covariates):
                 digest.update(values.astype("<f8").tobytes())
         return digest.hexdigest()
-
-    def select(self, wanted: Callable[[Series], bool]) -> Self:
-        """Return the set with only the series for which ``wanted`` holds."""
-        return replace(self, series=tuple(item for item in self.series if wanted(item)))
-
-
-def drop_last_steps(items: SeriesSet, steps: int) -> SeriesSet:
-    """Return the series without their last ``steps``; those with fewer than two values left go."""
-    kept = []
-    for item in items.series:
-        stop = len(item.target) - steps
-        shorter = item.until(max(stop, 0))
-        if shorter.num_observations > 1:
-            kept.append(shorter.until(1 + int(np.flatnonzero(~np.isnan(shorter.target))[-1])))
-    return replace(items, series=tuple(kept))

@@ -55,6 +55,25 @@ def test_training_is_reproducible(
     assert_same_weights(one, other)
 
 
+def test_finished_fits_are_not_repeated(
+    waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    first = fit(waves, tiny_config, short_training, tmp_path)
+    written = (tmp_path / "search.ckpt").stat().st_mtime_ns
+    assert_same_weights(first, fit(waves, tiny_config, short_training, tmp_path))
+    assert (tmp_path / "search.ckpt").stat().st_mtime_ns == written
+
+
+def test_long_series_are_forecast_from_some_of_their_steps(
+    waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    options = replace(short_training, max_origins=5)
+    one = fit(waves, tiny_config, options, tmp_path / "one")
+    assert_same_weights(one, fit(waves, tiny_config, options, tmp_path / "other"))
+    every = fit(waves, tiny_config, short_training, tmp_path / "every")
+    assert not torch.equal(one.head.outputs.weight, every.head.outputs.weight)
+
+
 def test_another_seed_gives_other_weights(
     waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
 ) -> None:
