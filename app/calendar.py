@@ -8,6 +8,7 @@ of the month as far as the month has it.
 import calendar
 import datetime as dt
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -114,6 +115,15 @@ def parse_stamp(text: str) -> dt.datetime:
         raise InvalidInputError("start must be an ISO 8601 date or date and time") from error
 
 
-def format_stamp(stamp: dt.datetime) -> str:
-    """Write a stamp in ISO 8601."""
-    return stamp.isoformat()
+def format_stamps(stamps: Sequence[dt.datetime], start: str) -> tuple[str, ...]:
+    """Write stamps in ISO 8601: as dates where ``start`` is a date and all are midnights."""
+    is_date = _is_date(start) and all(stamp.time() == dt.time() for stamp in stamps)
+    return tuple((stamp.date() if is_date else stamp).isoformat() for stamp in stamps)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

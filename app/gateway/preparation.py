@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Card
-from app.calendar import Frequency, format_stamp, parse_stamp
+from app.calendar import Frequency, format_stamps, parse_stamp
 from app.errors import InvalidInputError, InvalidSeriesError
 from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
 from app.gateway.forecast_schemas import ForecastRequest, Series
@@ -215,4 +215,4 @@ def _to_float32(
 @functools.lru_cache(maxsize=4096)
 def _timestamps(freq: Frequency, start: str, first: int, count: int) -> tuple[str, ...]:
     # Keyed by the text: equal instants of different offsets must not share an entry.
-    return tuple(format_stamp(stamp) for stamp in freq.stamps(parse_stamp(start), first, count))
+    return format_stamps(freq.stamps(parse_stamp(start), first, count), start)

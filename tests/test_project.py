@@ -1,0 +1,124 @@
+"""What README, Dockerfile and pyproject say is so."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "load"}
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `GATECAST_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_readme_has_every_setting_with_its_default() -> None:
+    table = README.split("<!-- settings -->\n")[1].split("\n<!-- end of settings -->")[0]
+    assert table == settings_table()
+
+
+def test_readme_is_short() -> None:
+    assert README.count("\n") <= 250
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_only_settings_that_exist(document: Path) -> None:
+    named = set(re.findall(r"GATECAST_([A-Z_]+[A-Z])", document.read_text()))
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_dockerfile_copies_what_exists() -> None:
+    sources = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert sources
+    ignored = (ROOT / ".dockerignore").read_text()
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored.splitlines()
+
+
+def test_dockerfile_starts_a_command_that_is_installed() -> None:
+    entry = re.search(r'^ENTRYPOINT \["(\w+)"\]\nCMD \["(\w+)"\]', DOCKERFILE, re.MULTILINE)
+    assert entry is not None
+    assert entry[1] in PROJECT["project"]["scripts"]
+    assert entry[2] in PROJECT["project"]["entry-points"]["gatecast.commands"]
+
+
+def test_dockerfile_has_two_stages_and_no_root_and_no_torch() -> None:
+    assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) == 2
+    assert re.search(r"^USER [1-9]", DOCKERFILE, re.MULTILINE)
+    assert "torch" not in DOCKERFILE
+    assert "[train]" not in DOCKERFILE
+
+
+def test_dockerfile_sets_only_settings_that_exist() -> None:
+    named = set(re.findall(r"GATECAST_([A-Z_]+)=", DOCKERFILE))
+    assert named
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_gpu_argument_adds_the_gpu_extra() -> None:
+    assert "${GPU:+[gpu]}" in DOCKERFILE
+    assert any("cudnn" in need for need in PROJECT["project"]["optional-dependencies"]["gpu"])
+
+
+def test_compose_is_locked_down() -> None:
+    service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["gatecast"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
+    assert service["environment"].keys() <= {f"GATECAST_{n.upper()}" for n in Settings.model_fields}
+
+
+def test_serving_needs_no_torch() -> None:
+    assert not [need for need in PROJECT["project"]["dependencies"] if "torch" in need]
+
+
+def test_every_dependency_is_pinned() -> None:
+    pins = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    extras = PROJECT["project"]["optional-dependencies"]
+    needs = PROJECT["project"]["dependencies"] + extras["train"] + extras["dev"]
+    names = {re.split(r"[^A-Za-z0-9_-]", need)[0].lower() for need in needs}
+    assert names <= pins
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "app").rglob("*.py")), ids=lambda p: p.stem)
+def test_serving_code_never_deserialises_code(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.partition(".")[0] for alias in node.names} & FORBIDDEN_IMPORTS
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").partition(".")[0] not in FORBIDDEN_IMPORTS
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in FORBIDDEN_CALLS
+
+
+def test_changelog_has_a_place_for_the_next_change() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
