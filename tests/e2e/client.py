@@ -34,7 +34,10 @@ class Client:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -46,15 +49,15 @@ class Client:
     async def get(self, path: str) -> Answer:
         return await self.send("GET", path, b"", {})
 
-    async def post(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Answer:
+    async def post(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.send(
             "POST", path, data, {"content-type": "application/json"} | dict(headers or {})
         )
 
-    async def send(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a request and read its answer.
 
         Raises:

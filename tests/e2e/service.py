@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.artifact import MODEL_FILE
+from tests.waiting import until
 
 _STARTUP_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 40
@@ -36,6 +37,10 @@ class Service:
     @property
     def gateways(self) -> list[int]:
         return self.children("app.gateway.server")
+
+    async def wait_for_another_runner(self, than: int) -> None:
+        """Return once one other runner process stands in the place of ``than``."""
+        await until(lambda: than not in self.runners and len(self.runners) == 1)
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

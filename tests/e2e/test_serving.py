@@ -1,67 +1,27 @@
 """What a caller sees of a real service: its numbers, whoever shares their batch."""
 
-import asyncio
-import math
-import random
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.service import Service, serving, write_model
+from tests.e2e.service import serving, write_model
+from tests.e2e.traffic import forecast_all, make_requests, path_of, quantiles_of
 from tests.tiny_artifact import tiny_artifact
 
-FORECAST = "/v1/models/tiny/forecast"
+FORECAST = path_of("tiny")
 NUM_REQUESTS = 5000
 NUM_CLIENTS = 64
 RELATIVE_TOLERANCE = 1e-5
-
-
-def make_requests(count: int) -> list[dict[str, Any]]:
-    """Series of 8 to 400 steps, some with gaps; ``item_id`` and level tell them apart."""
-    generator = random.Random(0)
-    requests = []
-    for number in range(count):
-        level = 10.0 ** generator.uniform(-1, 5)
-        target: list[float | None] = [
-            level * (1.5 + math.sin(step / 2) + 0.1 * generator.random())
-            for step in range(generator.randint(8, 400))
-        ]
-        if generator.random() < 0.3:
-            target[generator.randrange(len(target))] = None
-        requests.append({"series": [{"item_id": str(number), "target": target}]})
-    return requests
-
-
-async def forecast_all(
-    service: Service, requests: list[dict[str, Any]], num_clients: int
-) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = [{} for _ in requests]
-    numbers = iter(range(len(requests)))
-
-    async def work() -> None:
-        async with Client(service.port) as client:
-            for number in numbers:
-                answer = await client.post(FORECAST, requests[number])
-                assert answer.status == 200, answer.body
-                answers[number] = answer.json()
-
-    await asyncio.gather(*(work() for _ in range(num_clients)))
-    return answers
-
-
-def quantiles_of(answer: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array(list(answer["forecasts"][0]["quantiles"].values()))
 
 
 @pytest.mark.timeout(300)
 async def test_batching_never_changes_an_answer(tiny_repository: Path) -> None:
     requests = make_requests(NUM_REQUESTS)
     async with serving(tiny_repository, access_log=False) as service:
-        together = await forecast_all(service, requests, NUM_CLIENTS)
-        alone = await forecast_all(service, requests, 1)
+        together = await forecast_all(service, "tiny", requests, num_clients=NUM_CLIENTS)
+        alone = await forecast_all(service, "tiny", requests, num_clients=1)
     for number, (shared, single) in enumerate(zip(together, alone, strict=True)):
         assert shared["forecasts"][0]["item_id"] == str(number)
         got, want = quantiles_of(shared), quantiles_of(single)
@@ -74,7 +34,10 @@ async def test_many_series_of_one_request_come_back_in_order(tiny_repository: Pa
         answer = (await client.post(FORECAST, {"series": series, "horizon": 2})).json()
         single = (await client.post(FORECAST, {"series": [series[123]], "horizon": 2})).json()
     assert [f["item_id"] for f in answer["forecasts"]] == [str(n) for n in range(300)]
-    got, want = answer["forecasts"][123]["quantiles"]["0.5"], single["forecasts"][0]["quantiles"]["0.5"]
+    got, want = (
+        answer["forecasts"][123]["quantiles"]["0.5"],
+        single["forecasts"][0]["quantiles"]["0.5"],
+    )
     np.testing.assert_allclose(got, want, rtol=RELATIVE_TOLERANCE)
 
 
@@ -86,7 +49,10 @@ async def test_broken_model_file_is_named_and_the_others_serve(tmp_path: Path) -
     write_model(tmp_path, bytes(damaged), name="damaged")
     write_model(tmp_path, model[:1000], name="truncated")
     async with serving(tmp_path) as service, Client(service.port) as client:
-        assert "model    damaged version 1: refused: damaged: the file does not match" in service.banner
+        assert (
+            "model    damaged version 1: refused: damaged: the file does not match"
+            in service.banner
+        )
         assert "model    truncated version 1: refused: " in service.banner
         refused = await client.post("/v1/models/damaged/forecast", {"series": [{"target": [1, 2]}]})
         served = await client.post(FORECAST, {"series": [{"target": [1, 2]}]})

@@ -1,72 +1,28 @@
 """Stopping loses nothing, and a lost process is replaced."""
 
-import asyncio
 import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, LostRequestError
-from tests.e2e.service import Service, serving
+from tests.e2e.client import Client
+from tests.e2e.service import serving
+from tests.e2e.traffic import BODY, Load, path_of
 from tests.waiting import until
 
-FORECAST = "/v1/models/tiny/forecast"
-BODY = {"series": [{"target": [float(n % 12 + 1) for n in range(120)]}]}
+FORECAST = path_of("tiny")
 NUM_CLIENTS = 200
 NUM_STOPS = 5
-
-
-class Load:
-    """Keep-alive clients that send one request after the other and count what becomes of each."""
-
-    def __init__(self, service: Service, num_clients: int) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.slowest_s = 0.0
-        self._service = service
-        self._num_clients = num_clients
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._call()) for _ in range(self._num_clients)]
-        await until(lambda: self.outcomes["200"] > self._num_clients)
-
-    async def finish(self) -> None:
-        """Wait until every client has found the service gone."""
-        await asyncio.wait_for(asyncio.gather(*self._tasks), 40)
-
-    async def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _call(self) -> None:
-        async with Client(self._service.port) as client:
-            while True:
-                started = time.monotonic()
-                try:
-                    answer = await client.post(FORECAST, BODY)
-                except LostRequestError:
-                    self.outcomes["lost"] += 1
-                    continue
-                except OSError:  # nobody listens any more
-                    self.outcomes["refused"] += 1
-                    return
-                self.slowest_s = max(self.slowest_s, time.monotonic() - started)
-                self.outcomes[str(answer.status)] += 1
-                if answer.status == 503:
-                    assert "retry-after" in answer.headers
-                    await asyncio.sleep(0.05)
 
 
 @pytest.mark.timeout(180)
 async def test_stopping_under_load_loses_no_request(tiny_repository: Path) -> None:
     for _ in range(NUM_STOPS):
         async with serving(tiny_repository, access_log=False) as service:
-            load = Load(service, NUM_CLIENTS)
+            load = Load(service, "tiny", NUM_CLIENTS)
             await load.start()
             status = await service.stop()
             await load.finish()
@@ -90,7 +46,9 @@ async def test_readiness_is_red_at_once_and_liveness_stays_green(tiny_repository
         assert (await client.post(FORECAST, BODY)).headers["connection"] == "close"
 
 
-async def test_interrupt_ends_an_idle_service_without_the_drain_delay(tiny_repository: Path) -> None:
+async def test_interrupt_ends_an_idle_service_without_the_drain_delay(
+    tiny_repository: Path,
+) -> None:
     async with serving(tiny_repository) as service:
         assert await service.stop(signal.SIGINT) == 0
 
@@ -101,14 +59,14 @@ async def test_lost_runner_is_replaced_and_nobody_hangs(
     tiny_repository: Path, number: signal.Signals
 ) -> None:
     async with serving(tiny_repository, access_log=False) as service:
-        load = Load(service, 32)
+        load = Load(service, "tiny", 32)
         await load.start()
         (runner,) = service.runners
         os.kill(runner, number)
         lost_at = time.monotonic()
-        await until(lambda: runner not in service.runners and len(service.runners) == 1)
+        await service.wait_for_another_runner(than=runner)
         load.outcomes.clear()
-        await until(lambda: load.outcomes["200"] > 100)
+        await load.wait_for_answers(100)
         whole_after_s = time.monotonic() - lost_at
         await load.cancel()
         async with Client(service.port) as client:
