@@ -14,6 +14,7 @@ from typing import cast
 import uvicorn
 import uvloop
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import StartupError
 from app.gateway.drain import Drain
@@ -23,7 +24,8 @@ from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
 
-_LAST_CALL_S = 0.3
+_LAST_CALL_S = 2.0
+_TICK_S = 0.05
 _KEEP_ALIVE_S = 75
 
 
@@ -69,9 +71,20 @@ class GatewayServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for connection in waiting:
             await loop.connect_accepted_socket(self._make_protocol, connection)
-        if not self.force_exit:
-            await asyncio.sleep(_LAST_CALL_S)  # requests are on their way on the newest connections
+        await self._wait_for_first_requests()
         await super().shutdown()
+
+    async def _wait_for_first_requests(self) -> None:
+        """Give the newest connections time to be read: their first requests are on the way."""
+        last_call = time.monotonic() + _LAST_CALL_S
+        while time.monotonic() < last_call and not self.force_exit:
+            await asyncio.sleep(_TICK_S)
+            if all(connection.cycle for connection in self._http_connections()):
+                return
+
+    def _http_connections(self) -> list[HttpToolsProtocol]:
+        connections = self.server_state.connections
+        return [one for one in connections if isinstance(one, HttpToolsProtocol)]
 
     def _make_protocol(self) -> asyncio.Protocol:
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
