@@ -19,6 +19,7 @@ from rich.console import Console
 from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
 from models.config import NetworkConfig
+from models.interruption import Interruption
 from models.network import Forecaster
 from models.progress import Check, LearningCurve, ProgressLine
 from models.series import SeriesSet
@@ -137,8 +138,8 @@ def _run_stage(
     curve = LearningCurve()
     line = ProgressLine(console, stage.title, stage.options.max_steps)
     last = directory / f"{stage.name}.ckpt"
-    with _quiet(), line:
-        trainer = _make_trainer(stage, directory, [curve, line])
+    with _quiet(), line, Interruption() as interruption:
+        trainer = _make_trainer(stage, directory, [curve, line, interruption])
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C
