@@ -42,6 +42,7 @@ check: setup
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 starter: setup  ## train, score and publish the starter model
+	rm -rf model_repository/monthly runs/starter
 	$(BIN)/python -m models.starter
 	$(BIN)/gatecast export runs/starter --name monthly
 

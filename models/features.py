@@ -114,14 +114,14 @@ class CausalFeatures(nn.Module):
         season = gate * (phases @ self.phase_choice)  # (batch, time, window + horizon)
         back, ahead = torch.split(season, [self.config.window, self.config.horizon], -1)
         adjusted = lag_values - back.double()
-        share = lag_observed.mean(-1, keepdim=True)
+        share = _mean(lag_observed)
         level = self._level(adjusted, lag_observed, share, totals)  # (batch, time, 1)
         scale = self._scale(totals)  # (batch, time, 1)
         window = self.in_units((adjusted - level).float(), scale)
         window = window.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE) * lag_observed
 
         change, age = self._change(axis, scale), self._age(totals)
-        spread = ((window * window).mean(-1, keepdim=True) / share.clamp(min=1e-3)).sqrt()
+        spread = (_mean(window * window) / share.clamp(min=1e-3)).sqrt()
         ahead_in_units = self.in_units(ahead, scale)
         newest_observed = lag_observed[..., :1]
         inputs = [window, ahead_in_units, strength, change, spread, share, age, newest_observed]
@@ -192,11 +192,12 @@ class CausalFeatures(nn.Module):
         steps = torch.arange(length, device=deviation.device)
         both = torch.stack([deviation, has_deviation], 1)  # (batch, 2, ...)
         cycles = both[:, :, steps[:, None] + self.cycle_offsets]
-        weighted, weight = (cycles * self.cycle_weights).sum(-1).unbind(1)  # (batch, time + season)
+        sums = (cycles * self.cycle_weights).double().sum(-1).float()
+        weighted, weight = sums.unbind(1)  # (batch, time + season)
         has_factor = weight > 0
         factor = torch.where(has_factor, weighted / weight.clamp(min=_TINY), 0.0)
         phases = factor[:, axis.steps + self.phase_offsets]  # (batch, time, season)
-        phases = phases - phases.mean(-1, keepdim=True)
+        phases = phases - _mean(phases)
 
         now, expected = deviation[:, first:], factor[:, :-season]
         counts = has_deviation[:, first:] * has_factor[:, :-season] * axis.live
@@ -261,6 +262,15 @@ def _phase_choice(config: NetworkConfig) -> Tensor:
     ahead = -half - 1 - torch.arange(config.horizon)
     phases = torch.cat([back, ahead]) % config.season
     return functional.one_hot(phases, config.season).T.float()
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Average the last axis in float64: then no order of summation shows in the float32 result.
+
+    ONNX Runtime's order depends on where a row lies in memory, that is, on its place in the batch.
+    """
+    # not mean(dtype=...): the exporter drops that argument
+    return values.double().mean(-1, keepdim=True).float()
 
 
 NUM_EXTRAS = 6
