@@ -175,12 +175,12 @@ class GoldenCase(_Frozen):
                 )
 
 
-def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
+def relative_error(got: NDArray[Any], want: NDArray[Any], *, floor_share: float = 0.1) -> float:
     """Largest difference relative to the size of the numbers beside it; NaN equals NaN.
 
-    Each difference is divided by the larger of its own magnitude and a tenth of the largest
+    Each difference is divided by the larger of its own magnitude and ``floor_share`` of the largest
     magnitude in the same row (axis 0): float32 sums round in proportion to their largest terms, so
-    the last digits of a number near zero, in a state or in a forecast that crosses zero, are noise.
+    the last digits of a number near zero, in a forecast that crosses it, are noise.
     """
     got64, want64 = got.astype(np.float64), want.astype(np.float64)
     if not np.array_equal(np.isnan(got64), np.isnan(want64)):
@@ -189,7 +189,7 @@ def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
     if not want64.size:
         return 0.0
     rows = np.abs(want64).reshape(len(want64), -1).max(axis=1)
-    floor = (0.1 * rows).reshape(-1, *[1] * (want64.ndim - 1))
+    floor = (floor_share * rows).reshape(-1, *[1] * (want64.ndim - 1))
     size = np.maximum(np.maximum(np.abs(want64), floor), 1e-12)
     return float((np.abs(got64 - want64) / size).max())
 

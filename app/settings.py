@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30.0, gt=0, description="Longest a request may take; X-Request-Timeout-Ms only shortens it."
     )
+    header_timeout_s: float = Field(
+        15.0, gt=0, description="Longest the headers of a request may take to arrive."
+    )
     body_timeout_s: float = Field(
         30.0, gt=0, description="Longest the body of a request may take to arrive."
     )

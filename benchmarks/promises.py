@@ -4,6 +4,7 @@ Prints a table and writes benchmarks/results/promises.json.
 """
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ import numpy as np
 from app.artifact import MODEL_FILE, relative_error
 from app.runner.engine import OrtEngine
 from benchmarks.environment import describe_environment
-from tests.e2e.service import serving
-from tests.e2e.traffic import Load, forecast_all, make_requests, quantiles_of
+from tests.e2e.client import Client
+from tests.e2e.service import Service, serving
+from tests.e2e.traffic import Load, forecast_all, make_requests, path_of, quantiles_of
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -28,6 +30,7 @@ NUM_STOPS = 5
 NUM_STOPPED_CLIENTS = 200
 NUM_KILLS = 5
 NUM_KILLED_CLIENTS = 32
+NUM_REFUSALS = 9
 
 Figures = dict[str, float | int | str]
 
@@ -101,6 +104,63 @@ async def measure_replacing(number: signal.Signals) -> Figures:
     }
 
 
+def bad_requests() -> dict[str, tuple[str, bytes, dict[str, str]]]:
+    """Return what a caller may do wrong: a name, then model, body and headers of the request."""
+    levels = json.dumps([round(0.1 + number / 300, 4) for number in range(200)])
+    good = b'{"series": [{"target": [1, 2, 3]}]}'
+    bodies = {
+        "empty request": b"",
+        "no series": b'{"series": []}',
+        "empty series": b'{"series": [{"target": []}]}',
+        "only nulls": b'{"series": [{"target": [null, null]}]}',
+        "unknown field": b'{"series": [{"target": [1]}], "colour": 1}',
+        "horizon 0": b'{"series": [{"target": [1]}], "horizon": 0}',
+        "horizon too long": b'{"series": [{"target": [1]}], "horizon": 25}',
+        "200 levels": f'{{"series": [{{"target": [1]}}], "quantile_levels": {levels}}}'.encode(),
+        "truncated JSON": good[:-5],
+        "NaN": b'{"series": [{"target": [1, NaN]}]}',
+        "beyond float32": b'{"series": [{"target": [1, 3.4e39]}]}',
+    }
+    requests: dict[str, tuple[str, bytes, dict[str, str]]] = {
+        name: ("monthly", body, {}) for name, body in bodies.items()
+    }
+    bomb = gzip.compress(bytes(100 * 2**20))
+    return requests | {
+        "unknown model": ("weekly", good, {}),
+        "wrong content type": ("monthly", good, {"content-type": "text/plain"}),
+        "gzip bomb, 100 MiB": ("monthly", bomb, {"content-encoding": "gzip"}),
+        "100 MB body, announced": ("monthly", b"", {"content-length": "100000000"}),
+    }
+
+
+async def measure_refusals() -> Figures:
+    """Time the answer to each kind of bad request, and the memory of the gateway meanwhile."""
+    figures: Figures = {}
+    async with serving(REPOSITORY, access_log=False) as service:
+        await _refuse(service, "monthly", b"{}", {})
+        before = _resident_mib(service.gateways[0])
+        for name, (model, body, headers) in bad_requests().items():
+            answers = [await _refuse(service, model, body, headers) for _ in range(NUM_REFUSALS)]
+            milliseconds = float(np.median([elapsed for _, elapsed in answers]))
+            figures[name] = f"{answers[0][0]} in {milliseconds:.1f} ms"
+        growth = _resident_mib(service.gateways[0]) - before
+    return figures | {"growth of the gateway, MiB": round(growth, 1)}
+
+
+async def _refuse(
+    service: Service, model: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, float]:
+    async with Client(service.port) as client:
+        started = time.perf_counter()
+        answer = await client.post(path_of(model), body, headers)
+        return answer.status, 1000 * (time.perf_counter() - started)
+
+
+def _resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 async def measure_accuracy() -> Figures:
     """Read the measured accuracy on the starter's card."""
     engine = OrtEngine.from_file(REPOSITORY / "monthly" / "1" / MODEL_FILE, "cpu")
@@ -115,6 +175,7 @@ CASES: dict[str, Callable[[], Awaitable[Figures]]] = {
     "SIGTERM loses nothing": measure_stopping,
     "SIGKILL of the runner": lambda: measure_replacing(signal.SIGKILL),
     "SIGSTOP of the runner": lambda: measure_replacing(signal.SIGSTOP),
+    "bad requests": measure_refusals,
     "starter model": measure_accuracy,
 }
 

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.errors import StartupError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
+from app.gateway.protocol import with_header_timeout
 from app.gateway.runner_client import RunnerPool
 from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
@@ -129,7 +130,7 @@ async def _serve(
     )
     config = uvicorn.Config(
         create_app(settings, pool, drain),
-        http="httptools",
+        http=with_header_timeout(settings.header_timeout_s),
         ws="none",
         lifespan="off",
         log_config=None,

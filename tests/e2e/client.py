@@ -67,8 +67,8 @@ class Client:
         if self._writer is None or self._reader is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._reader, self._writer
-        lines = [f"{method} {path} HTTP/1.1", "host: test", f"content-length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        given = {"host": "test", "content-length": str(len(body))} | dict(headers)
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {given[name]}" for name in given)]
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         try:
             answer = await _read_answer(reader)

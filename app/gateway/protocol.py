@@ -1,0 +1,110 @@
+"""uvicorn's HTTP/1.1 connection, with bounds on what a caller may send before a request begins.
+
+httptools has no cap on headers, and uvicorn waits for ever for a request that never comes.
+"""
+
+import asyncio
+import json
+from typing import cast
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEADER_BYTES = 32 * 2**10
+
+
+class _HeadersTooLargeError(Exception):
+    """Ends the parsing of a request; uvicorn then calls ``send_400_response``."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Ends connections whose headers are too large or do not arrive.
+
+    A subclass sets ``header_timeout_s``: uvicorn makes the instances itself.
+    """
+
+    header_timeout_s = 15.0
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._unfinished_bytes = 0
+        self._is_waiting = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_headers()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_expecting()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._unfinished_bytes += len(data)
+        super().data_received(data)
+        if self._is_waiting and self._unfinished_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, "headers-too-large", "the request's headers are too large")
+
+    @override
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_waiting = True
+        self._expect_headers()
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._is_waiting = False
+        self._unfinished_bytes = 0
+        self._stop_expecting()
+        if self._has_large_headers():
+            raise _HeadersTooLargeError
+        super().on_headers_complete()
+
+    @override
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._unfinished_bytes = 0
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        if self._has_large_headers():
+            self._refuse(431, "headers-too-large", "the request's headers are too large")
+        else:
+            self._refuse(400, "malformed-request", "this is not an HTTP request")
+
+    def _has_large_headers(self) -> bool:
+        headers = self.headers or ()
+        size = sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+        return size > MAX_HEADER_BYTES
+
+    def _refuse(self, status: int, kind: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = json.dumps({"type": kind, "title": detail, "status": status}).encode()
+        head = (
+            "content-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()
+
+    def _expect_headers(self) -> None:
+        self._stop_expecting()
+        self._timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+
+    def _stop_expecting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def with_header_timeout(seconds: float) -> type[asyncio.Protocol]:
+    """Return the protocol class with its time limit set."""
+    return cast(
+        "type[asyncio.Protocol]",
+        type("HttpProtocol", (BoundedHttpProtocol,), {"header_timeout_s": seconds}),
+    )
