@@ -44,8 +44,9 @@ def create_key(comment: str = "") -> NewKey:
 def load_keys(path: Path) -> dict[str, bytes]:
     """Read the digest of each key's secret, by key id.
 
-    Raises: StartupError: The file can not be read, or a line is not of the form; the message gives
-    its number.
+    Raises:
+        StartupError: The file can not be read, or a line is not of the form; the message gives its
+            number.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -39,8 +39,9 @@ def check_access_table(
 ) -> list[Route]:
     """Compare the table with the routes there are, and return these.
 
-    Raises: StartupError: A route is missing from the table, is of a kind that can not be in it, or
-    the table names no route.
+    Raises:
+        StartupError: A route is missing from the table, is of a kind that can not be in it, or the
+            table names no route.
     """
     known = [route for route in routes if isinstance(route, Route)]
     if len(known) != len(routes):

@@ -55,9 +55,10 @@ _number_decoder = msgspec.json.Decoder(float | None)
 def decode_request(body: bytes) -> ForecastRequest:
     """Decode a request strictly.
 
-    Raises: MalformedBodyError: The body is no JSON, is not UTF-8, or is nested too deep.
-    InvalidInputError: A field is missing, unknown or of the wrong type; its pointer leads to the
-    exact index.
+    Raises:
+        MalformedBodyError: The body is no JSON, is not UTF-8, or is nested too deep.
+        InvalidInputError: A field is missing, unknown or of the wrong type; its pointer leads to
+            the exact index.
     """
     if not body.strip():
         raise MalformedBodyError("the body is empty; a JSON object with `series` is needed")
