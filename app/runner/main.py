@@ -29,6 +29,8 @@ from app.runner.repository import LoadedModel, load_repository
 from app.runner.server import RunnerServer
 from app.settings import Settings, load_settings
 
+_RUNS_PER_WATCHDOG = 6
+
 logger = logging.getLogger(__name__)
 
 
@@ -122,6 +124,7 @@ def _limits_of(settings: Settings) -> BatchLimits:
     return BatchLimits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
+        max_run_s=settings.watchdog_s / _RUNS_PER_WATCHDOG,
         max_padding_share=settings.max_padding_share,
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,

@@ -13,10 +13,15 @@ _LONGEST_RETRY_S = 60
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Bounds of one run and of the queue before it, as in Settings."""
+    """Bounds of one run and of the queue before it, as in Settings.
+
+    ``max_run_s`` bounds a run by the speed of earlier ones: no watchdog may take a long run of a
+    large model for a hung process.
+    """
 
     max_batch_size: int
     max_batch_steps: int
+    max_run_s: float
     max_padding_share: float
     max_queue_steps: int
     max_queue_delay_s: float
@@ -124,7 +129,7 @@ class RequestQueue:
         batch: list[PendingRequest] = []
         dropped: list[PendingRequest] = []
         passed: list[PendingRequest] = []
-        budget = _Budget(self._limits)
+        budget = _Budget(self._limits, self._max_batch_steps())
         for _ in range(min(len(self._requests), _MAX_CANDIDATES)):
             request = self._requests.popleft()
             if not request.is_waiting or request.deadline <= now:
@@ -158,6 +163,12 @@ class RequestQueue:
             request.is_queued = False
             self.steps -= request.steps
 
+    def _max_batch_steps(self) -> int:
+        if not self._steps_per_s:
+            return self._limits.max_batch_steps
+        in_time = int(self._steps_per_s * self._limits.max_run_s)
+        return min(self._limits.max_batch_steps, in_time)
+
     def _retry_after_s(self) -> int:
         wait = self.steps / self._steps_per_s if self._steps_per_s else 1.0
         return max(1, min(_LONGEST_RETRY_S, round(wait)))
@@ -166,8 +177,9 @@ class RequestQueue:
 class _Budget:
     """What one batch may still take."""
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: BatchLimits, max_steps: int) -> None:
         self._limits = limits
+        self._max_steps = max_steps
         self._rows = self._longest = self._real_steps = 0
         self._names: Iterable[str] = ()
 
@@ -182,7 +194,7 @@ class _Budget:
         padded = rows * longest
         fits = (
             rows <= self._limits.max_batch_size
-            and padded <= self._limits.max_batch_steps
+            and padded <= self._max_steps
             and padded - real_steps <= self._limits.max_padding_share * padded
             and request.inputs.keys() == self._names
         )

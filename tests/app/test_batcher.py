@@ -23,7 +23,7 @@ from app.tensors import Tensors
 from tests.fake_engine import FakeEngine
 from tests.waiting import until
 
-LIMITS = BatchLimits(8, 4096, 0.25, 20_000, 0.0)
+LIMITS = BatchLimits(8, 4096, 0.5, 0.25, 20_000, 0.0)
 FAR = 1e12
 
 
@@ -158,7 +158,7 @@ async def test_batch_of_abandoned_requests_never_reaches_the_engine() -> None:
 
 
 async def test_full_queue_is_refused() -> None:
-    limits = BatchLimits(8, 4096, 0.25, 15, 0.0)
+    limits = BatchLimits(8, 4096, 0.5, 0.25, 15, 0.0)
     async with batcher(FakeEngine(), limits) as batching:
         batching.submit(Caller([1.0] * 10).request)
         with pytest.raises(OverloadedError):
@@ -216,7 +216,7 @@ async def test_draining_answers_what_is_queued_and_refuses_more() -> None:
 async def test_queue_delay_waits_for_company() -> None:
     now = [0.0]
     engine = FakeEngine()
-    limits = BatchLimits(8, 4096, 0.25, 20_000, max_queue_delay_s=1.0)
+    limits = BatchLimits(8, 4096, 0.5, 0.25, 20_000, max_queue_delay_s=1.0)
     first, second = Caller([1.0]), Caller([2.0])
     async with batcher(engine, limits, clock=lambda: now[0]) as batching:
         batching.submit(first.request)

@@ -12,6 +12,7 @@ from app.tensors import Tensors
 LIMITS = BatchLimits(
     max_batch_size=8,
     max_batch_steps=1000,
+    max_run_s=0.5,
     max_padding_share=0.25,
     max_queue_steps=3000,
     max_queue_delay_s=0.0,
@@ -76,6 +77,12 @@ def test_request_over_the_budget_runs_alone() -> None:
     assert take(queue) == [1500]
 
 
+def test_slow_model_gets_smaller_batches() -> None:
+    queue = filled(100, 100, 100, 100)
+    queue.record_run(steps=500, seconds=1.0)
+    assert take(queue) == [100, 100]
+
+
 def test_rows_of_one_request_stay_together() -> None:
     queue = RequestQueue(LIMITS)
     queue.put(request(10, rows=5))
@@ -135,7 +142,7 @@ def test_request_is_answered_once() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 8)), max_size=40))
 def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, int]]) -> None:
-    queue = RequestQueue(BatchLimits(8, 1000, 0.25, 10**9, 0.0))
+    queue = RequestQueue(BatchLimits(8, 1000, 0.5, 0.25, 10**9, 0.0))
     waiting = [request(length, rows) for length, rows in sizes]
     for pending in waiting:
         queue.put(pending)

@@ -30,7 +30,7 @@ from tests.fake_engine import FakeEngine
 from tests.tiny_artifact import tiny_artifact
 from tests.waiting import until
 
-LIMITS = BatchLimits(8, 4096, 0.25, 100_000, 0.0)
+LIMITS = BatchLimits(8, 4096, 0.5, 0.25, 100_000, 0.0)
 KEY = ("tiny", 1)
 
 

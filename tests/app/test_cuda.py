@@ -1,0 +1,62 @@
+"""The engine on a GPU; run by ``pytest -m gpu`` on a machine that has one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.artifact import MODEL_FILE, relative_error
+from app.runner.engine import OrtEngine, cuda_is_usable
+from app.tensors import Tensors
+from tests.tiny_artifact import tiny_artifact
+
+STARTER = Path(__file__).parent.parent.parent / "model_repository" / "monthly" / "1" / MODEL_FILE
+RELATIVE_LIMIT = 1e-5
+"""TF32 is off, so a GPU rounds as float32 does."""
+
+pytestmark = pytest.mark.gpu
+
+
+def ragged_batch(rows: int, time: int) -> Tensors:
+    generator = np.random.default_rng(0)
+    season = 2 + np.sin(np.arange(time) / 2)
+    past_target = (season * 10 ** generator.uniform(-1, 5, (rows, 1))).astype(np.float32)
+    past_target[generator.random((rows, time)) < 0.05] = np.nan
+    lengths = generator.integers(1, time, rows, endpoint=True).astype(np.int32)
+    past_target[np.arange(rows), lengths - 1] = 1.0
+    return {"past_target": past_target, "sequence_lens": lengths}
+
+
+@pytest.fixture(scope="module", params=["starter", "lstm", "gru"])
+def model(request: pytest.FixtureRequest) -> bytes:
+    return STARTER.read_bytes() if request.param == "starter" else tiny_artifact(cell=request.param)
+
+
+def test_cuda_is_found() -> None:
+    assert cuda_is_usable()
+
+
+def test_golden_case_passes_on_cuda(model: bytes) -> None:
+    engine = OrtEngine.from_bytes(model, "cuda")
+    assert engine.providers[0] == "CUDAExecutionProvider"
+    engine.check_golden_case()
+
+
+def test_forecasts_equal_those_of_the_cpu(model: bytes) -> None:
+    cuda, cpu = (OrtEngine.from_bytes(model, device) for device in ("cuda", "cpu"))
+    batch = ragged_batch(64, min(400, cpu.card.context_length))
+    got, want = (engine.run(batch, ["quantiles"])["quantiles"] for engine in (cuda, cpu))
+    assert relative_error(got, want) < RELATIVE_LIMIT
+
+
+def test_row_alone_equals_the_row_in_a_batch(model: bytes) -> None:
+    engine = OrtEngine.from_bytes(model, "cuda")
+    batch = ragged_batch(32, min(400, engine.card.context_length))
+    together = engine.run(batch, ["quantiles"])["quantiles"]
+    for row, length in enumerate(batch["sequence_lens"]):
+        alone = {
+            "past_target": batch["past_target"][row : row + 1, :length],
+            "sequence_lens": batch["sequence_lens"][row : row + 1],
+        }
+        single = engine.run(alone, ["quantiles"])["quantiles"]
+        assert relative_error(single, together[row : row + 1]) < RELATIVE_LIMIT
