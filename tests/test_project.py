@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.gateway.problems import PROBLEM_KINDS
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,13 @@ def settings_table() -> str:
 def test_readme_has_every_setting_with_its_default() -> None:
     table = README.split("<!-- settings -->\n")[1].split("\n<!-- end of settings -->")[0]
     assert table == settings_table()
+
+
+def test_readme_names_only_problems_that_exist() -> None:
+    rows = re.findall(r"^\| \d{3}.*?\| (.*?) \|", README, re.MULTILINE)
+    named = {kind for row in rows for kind in re.findall(r"`([a-z-]+)`", row)}
+    assert named
+    assert named <= {kind.type for kind in PROBLEM_KINDS.values()}
 
 
 def test_readme_is_short() -> None:
