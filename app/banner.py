@@ -1,15 +1,11 @@
 """What the terminal shows once the service is ready."""
 
-import json
-import math
+import shlex
 from importlib.metadata import version
 
 import click
 
 from app.lifeline import ReadyReport
-
-_EXAMPLE_LENGTH = 36
-_EXAMPLE_SEASON = 12
 
 
 def print_banner(report: ReadyReport, *, host: str, port: int, needs_key: bool) -> None:
@@ -27,17 +23,5 @@ def print_banner(report: ReadyReport, *, host: str, port: int, needs_key: bool) 
     key = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
     click.echo(
         f"try      curl -s {address}/v1/models/{sound.model_name}/forecast{key}"
-        f" -H 'Content-Type: application/json' -d '{json.dumps(_example())}'"
+        f" -H 'Content-Type: application/json' -d {shlex.quote(sound.example)}"
     )
-
-
-def _example() -> dict[str, object]:
-    target = [
-        round(100 + step + 20 * math.sin(2 * math.pi * step / _EXAMPLE_SEASON))
-        for step in range(_EXAMPLE_LENGTH)
-    ]
-    return {
-        "series": [{"item_id": "example", "target": target}],
-        "horizon": 3,
-        "quantile_levels": [0.1, 0.5, 0.9],
-    }

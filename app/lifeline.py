@@ -14,12 +14,17 @@ STARTUP_FAILURE_STATUS = 78
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """One model version that a runner found; ``reason`` says why it was refused."""
+    """One model version that a runner found.
+
+    ``reason`` says why it was refused; otherwise ``summary`` says what it is and ``example`` is a
+    request that it will answer, in JSON.
+    """
 
     model_name: str
     model_version: int
-    summary: str
-    reason: str
+    summary: str = ""
+    example: str = ""
+    reason: str = ""
 
 
 class ReadyReport(msgspec.Struct, frozen=True):

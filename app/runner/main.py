@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import sys
@@ -14,6 +15,7 @@ import uvloop
 
 from app import metrics
 from app.errors import StartupError
+from app.example import example_request
 from app.lifeline import (
     NOT_NEEDED_STATUS,
     STARTUP_FAILURE_STATUS,
@@ -132,11 +134,12 @@ def _limits_of(settings: Settings) -> BatchLimits:
 
 
 def _report_of(model: LoadedModel) -> ModelReport:
-    summary = ""
-    if model.engine is not None:
-        card = model.engine.card
-        summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
-    return ModelReport(model.model_name, model.model_version, summary, model.reason)
+    if model.engine is None:
+        return ModelReport(model.model_name, model.model_version, reason=model.reason)
+    card = model.engine.card
+    summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
+    example = json.dumps(example_request(card))
+    return ModelReport(model.model_name, model.model_version, summary, example)
 
 
 if __name__ == "__main__":

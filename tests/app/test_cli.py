@@ -83,7 +83,7 @@ def test_serve_that_can_not_start_ends_with_one_line(
 def test_banner_shows_address_device_models_and_a_curl_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    models = [ModelReport("a", 2, "LSTM", ""), ModelReport("b", 1, "", "damaged")]
+    models = [ModelReport("a", 2, "LSTM", '{"series": []}'), ModelReport("b", 1, reason="damaged")]
     report = ReadyReport(device="cpu", note="CUDA was not found", models=models)
     print_banner(report, host="::1", port=8080, needs_key=True)
     text = capsys.readouterr().out
@@ -92,6 +92,7 @@ def test_banner_shows_address_device_models_and_a_curl_line(
     assert "a version 2: LSTM" in text
     assert "b version 1: refused: damaged" in text
     assert "curl -s http://[::1]:8080/v1/models/a/forecast -H 'Authorization: Bearer" in text
+    assert """-d '{"series": []}'""" in text
 
 
 def test_banner_without_a_sound_model_says_so(capsys: pytest.CaptureFixture[str]) -> None:
