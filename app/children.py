@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import IO
 
 import msgspec
@@ -19,6 +20,14 @@ _LONGEST_BACKOFF_S = 5.0
 _STABLE_AFTER_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Longest silence of a child before it is ready, and afterwards, in seconds."""
+
+    startup_s: float
+    silence_s: float
+
+
 class Child:
     """One process that is kept running.
 
@@ -27,8 +36,8 @@ class Child:
         command: Arguments of the interpreter; ``{lifeline}`` and ``{restarts}`` are filled in.
         environment: Of the process.
         file_descriptors: What it inherits.
-        startup_timeout_s: Longest silence before it is ready.
-        silence_s: Longest silence afterwards; a child silent for longer is killed and replaced.
+        patience: A child silent for longer is killed and replaced.
+        ended: Called with the id of every process that has ended.
     """
 
     def __init__(
@@ -38,8 +47,8 @@ class Child:
         environment: dict[str, str],
         *,
         file_descriptors: Sequence[int],
-        startup_timeout_s: float,
-        silence_s: float,
+        patience: Patience,
+        ended: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.ready: asyncio.Future[ReadyReport] = asyncio.get_running_loop().create_future()
         self.was_killed = False
@@ -47,8 +56,8 @@ class Child:
         self._command = command
         self._environment = environment
         self._file_descriptors = tuple(file_descriptors)
-        self._startup_timeout_s = startup_timeout_s
-        self._silence_s = silence_s
+        self._patience = patience
+        self._ended = ended
         self._process: asyncio.subprocess.Process | None = None
         self._is_stopping = False
 
@@ -107,6 +116,7 @@ class Child:
             watching = asyncio.create_task(self._watch(pipe, process))
             status = await process.wait()
             await watching
+        self._ended(process.pid)
         return status
 
     async def _watch(self, pipe: IO[bytes], process: asyncio.subprocess.Process) -> None:
@@ -114,10 +124,10 @@ class Child:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
-        patience_s = self._startup_timeout_s
+        patience_s = self._patience.startup_s
         try:
             while line := await asyncio.wait_for(reader.readline(), patience_s):
-                patience_s = self._silence_s
+                patience_s = self._patience.silence_s
                 if line.strip() and not self.ready.done():
                     self.ready.set_result(msgspec.json.decode(line, type=ReadyReport))
         except TimeoutError:

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."
     )
-    watchdog_s: float = Field(3.0, gt=0, description="A process silent for this long is replaced.")
+    watchdog_s: float = Field(5.0, gt=0, description="A process silent for this long is replaced.")
     startup_timeout_s: float = Field(
         120.0, gt=0, description="Longest a process may take to become ready."
     )

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from app.banner import print_banner
-from app.children import Child
+from app.children import Child, Patience
 from app.errors import StartupError
 from app.settings import Settings
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _BACKLOG = 2048
 _STOP_MARGIN_S = 5.0
@@ -46,7 +50,7 @@ class Supervisor:
 
     async def _serve(self, listener: socket.socket, directory: Path) -> int:
         sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.runners)]
-        environment = _environment(self._settings, directory)
+        environment = self._settings.to_environment() | {METRICS_VARIABLE: str(directory)}
         runners = [self._runner(n, path, environment) for n, path in enumerate(sockets)]
         gateways = [
             self._gateway(listener, sockets, environment) for _ in range(self._settings.gateways)
@@ -124,8 +128,8 @@ class Supervisor:
             (*command, "--lifeline", "{lifeline}"),
             environment,
             file_descriptors=file_descriptors,
-            startup_timeout_s=self._settings.startup_timeout_s,
-            silence_s=self._settings.watchdog_s,
+            patience=Patience(self._settings.startup_timeout_s, self._settings.watchdog_s),
+            ended=lambda pid: _forget_gauges(pid, environment[METRICS_VARIABLE]),
         )
 
 
@@ -142,11 +146,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartupError(f"can not listen on {host} port {port}: {error.strerror}") from error
 
 
+def _forget_gauges(pid: int, directory: str) -> None:
+    """Drop what a process that is gone had in its queue; its counters stay."""
+    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+
+
 async def _first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _environment(settings: Settings, directory: Path) -> dict[str, str]:
-    metrics = directory / "metrics"
-    metrics.mkdir()
-    return settings.to_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from app.children import Child
+from app.children import Child, Patience
 from app.errors import StartupError
 from app.lifeline import NOT_NEEDED_STATUS
 from tests.waiting import until
@@ -18,7 +18,12 @@ READY = 'import os, sys, time; fd = int(sys.argv[1]); os.write(fd, b\'{"device":
 BEATING = READY + "while True: os.write(fd, b'\\n'); time.sleep(0.05)"
 
 
-def child(program: str, tmp_path: Path, silence_s: float = 5.0) -> Child:
+def child(
+    program: str,
+    tmp_path: Path,
+    silence_s: float = 5.0,
+    ended: Callable[[int], None] = lambda _: None,
+) -> Child:
     """A process that appends its id to a file and then runs ``program``."""
     record = f"import os; open({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
     path = tmp_path / "program.py"
@@ -28,8 +33,8 @@ def child(program: str, tmp_path: Path, silence_s: float = 5.0) -> Child:
         [str(path), "{lifeline}", "{restarts}"],
         {"PATH": os.environ["PATH"]},
         file_descriptors=(),
-        startup_timeout_s=10.0,
-        silence_s=silence_s,
+        patience=Patience(10.0, silence_s),
+        ended=ended,
     )
 
 
@@ -60,6 +65,16 @@ async def test_killed_child_is_started_again(tmp_path: Path) -> None:
         await asyncio.wait_for(running.ready, 10)
         os.kill(pids(tmp_path)[0], signal.SIGKILL)
         await until(lambda: len(pids(tmp_path)) == 2)
+
+
+async def test_every_process_that_ended_is_named(tmp_path: Path) -> None:
+    ended: list[int] = []
+    running = child(BEATING, tmp_path, ended=ended.append)
+    async with kept(running):
+        await asyncio.wait_for(running.ready, 10)
+        os.kill(pids(tmp_path)[0], signal.SIGKILL)
+        await until(lambda: len(pids(tmp_path)) == 2)
+    assert ended == pids(tmp_path)
 
 
 async def test_silent_child_is_replaced(tmp_path: Path) -> None:
