@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -109,6 +110,8 @@ class RunnerPool:
 
     def __init__(self, sockets: Sequence[Path], *, silence_s: float, max_queue_steps: int) -> None:
         self._sockets = sockets
+        self.connected = asyncio.Event()
+        """Set once the first runner has said what it serves."""
         self._silence_s = silence_s
         self._max_queue_steps = max_queue_steps
         self._connections: dict[Path, RunnerConnection] = {}
@@ -160,7 +163,9 @@ class RunnerPool:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(OSError):
-                _, connection = await loop.create_unix_connection(RunnerConnection, str(path))
+                _, connection = await loop.create_unix_connection(
+                    partial(RunnerConnection, self.connected), str(path)
+                )
                 self._connections[path] = connection
                 await connection.lost.wait()
                 del self._connections[path]
@@ -168,10 +173,15 @@ class RunnerPool:
 
 
 class RunnerConnection(FrameProtocol):
-    """One runner, and the calls that wait for its answers."""
+    """One runner, and the calls that wait for its answers.
 
-    def __init__(self) -> None:
+    Args:
+        described: Set when the runner has said what it serves.
+    """
+
+    def __init__(self, described: asyncio.Event) -> None:
         super().__init__()
+        self._described = described
         self.device = ""
         self.models: tuple[ModelVersion, ...] = ()
         self.last_heard_at = time.monotonic()
@@ -211,6 +221,7 @@ class RunnerConnection(FrameProtocol):
             case RunnerStatus() as status:
                 self.device = status.device
                 self.models = tuple(_to_model_version(model) for model in status.models)
+                self._described.set()
             case _:
                 pass
 

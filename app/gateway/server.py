@@ -142,14 +142,21 @@ async def _serve(
     )
     server = GatewayServer(config, drain, drain_delay_s=settings.drain_delay_s)
     async with pool:
-        lifeline.report(ReadyReport())
         beating = asyncio.create_task(lifeline.beat_until(stopped))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        reporting = asyncio.create_task(_report_when_connected(pool, lifeline))
         await asyncio.wait([beating, serving], return_when=asyncio.FIRST_COMPLETED)
+        reporting.cancel()
         server.should_exit = True  # the supervisor is gone
         await serving
         stopped.set()
         await beating
+
+
+async def _report_when_connected(pool: RunnerPool, lifeline: Lifeline) -> None:
+    """Say that the gateway is ready when its first answer would not be a 503."""
+    await pool.connected.wait()
+    lifeline.report(ReadyReport())
 
 
 if __name__ == "__main__":
