@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 
+LARGEST_MAGNITUDE = 1e30
+"""Of any number of a series: differences and sums of such numbers are finite in float32 too."""
+
 Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64"]
 
 NUMPY_DTYPES: dict[Datatype, np.dtype[Any]] = {

@@ -9,13 +9,13 @@ import re
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from app.errors import InvalidInputError, MalformedBodyError
 from app.gateway.forecast_schemas import ForecastRequest, Values
+from app.tensors import LARGEST_MAGNITUDE
 
 MAX_DEPTH = 32
-OUT_OF_RANGE = f"the magnitude of a number may be at most {float(np.finfo(np.float32).max):.7e}"
+OUT_OF_RANGE = f"the magnitude of a number may be at most {LARGEST_MAGNITUDE:g}"
 
 _MAX_NAME_LENGTH = 64
 _TYPE_NAMES = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}

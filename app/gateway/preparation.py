@@ -14,6 +14,7 @@ from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
+from app.tensors import LARGEST_MAGNITUDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,12 @@ def _columns(
 def _to_float32(
     values: Sequence[float | None], pointer: str, *, is_single: bool = False
 ) -> NDArray[np.float32]:
-    """Convert numbers in one step, null to NaN; what float32 can not hold is an error."""
+    """Convert numbers in one step, null to NaN; too large ones are an error."""
     with np.errstate(over="ignore"):
         array = np.array(values, np.float32)
-    infinite = np.isinf(array)
-    if infinite.any():
-        place = pointer if is_single else f"{pointer}/{int(infinite.argmax())}"
+    too_large = np.abs(array) > LARGEST_MAGNITUDE
+    if too_large.any():
+        place = pointer if is_single else f"{pointer}/{int(too_large.argmax())}"
         raise InvalidInputError(OUT_OF_RANGE, place)
     return array
 

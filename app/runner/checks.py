@@ -4,7 +4,7 @@ import numpy as np
 
 from app.artifact import Card, StateSpec, TensorSpec
 from app.errors import InvalidInputError
-from app.tensors import NUMPY_DTYPES, Tensors
+from app.tensors import LARGEST_MAGNITUDE, NUMPY_DTYPES, Tensors
 
 
 def check_inputs(inputs: Tensors, card: Card) -> None:
@@ -61,5 +61,8 @@ def _check_values(inputs: Tensors, card: Card, sizes: dict[str, int]) -> None:
     lengths = inputs["sequence_lens"]
     if lengths.min() < 1 or lengths.max() > time:
         raise InvalidInputError(f"sequence_lens must be between 1 and {time}")
-    if np.isinf(inputs["past_target"]).any():
-        raise InvalidInputError("past_target must be finite, or NaN where a value is missing")
+    for spec in card.inputs:
+        if spec.datatype == "FP32" and (np.abs(inputs[spec.name]) > LARGEST_MAGNITUDE).any():
+            raise InvalidInputError(
+                f"{spec.name}: the magnitude of a number may be at most {LARGEST_MAGNITUDE:g}"
+            )

@@ -111,7 +111,7 @@ async def test_models_are_listed_with_their_cards_and_reasons(
         ({"past_target": np.zeros((1, 0), np.float32)}, "time"),
         ({"past_target": np.zeros((0, 4), np.float32)}, "batch"),
         ({"past_target": np.zeros(4, np.float32)}, "dimensions"),
-        ({"past_target": np.full((1, 4), np.inf, np.float32)}, "finite"),
+        ({"past_target": np.full((1, 4), np.inf, np.float32)}, "at most 1e+30"),
         ({"past_target": np.zeros((1, 65), np.float32)}, "at most 64"),
         ({"unknown": np.zeros(1, np.float32)}, "no input"),
         ({"hidden_state": np.zeros((1, 2, 8), np.float32)}, "all together"),

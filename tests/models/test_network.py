@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from app.tensors import LARGEST_MAGNITUDE
 from models.config import NetworkConfig, Transform
 from models.network import Forecaster
 from models.recurrent import Cell
@@ -170,3 +171,15 @@ def test_covariates_change_the_forecast_and_may_be_missing() -> None:
         missing = run(network, values, state | {name: value * torch.nan})["quantiles"]
         assert not torch.equal(base, changed)
         assert torch.equal(base, missing)  # the mean, here 0, stands for a missing value
+
+
+@pytest.mark.parametrize("transform", ["log", "identity"])
+@pytest.mark.parametrize("season", [1, 12])
+def test_largest_numbers_give_finite_forecasts(transform: Transform, season: int) -> None:
+    network = make_network(replace(CONFIG, transform=transform, season=season))
+    random = np.random.default_rng(0)
+    values = random.choice([LARGEST_MAGNITUDE, 1.0, 1e-30, 0.0], (64, TIME))
+    if transform == "identity":
+        values *= random.choice([-1, 1], values.shape)
+    outputs = run(network, torch.tensor(values, dtype=torch.float32))
+    assert outputs["quantiles"].isfinite().all()
