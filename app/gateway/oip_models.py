@@ -151,6 +151,8 @@ def _state_spec(state: StateSpec, name: str) -> TensorSpec:
 
 
 def _fit(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    if array.ndim == 2 and array.shape[1] == len(spec.shape) == 1:  # noqa: PLR2004
+        array = array[:, 0]  # one number for each row, as Triton's clients write it
     if array.ndim != len(spec.shape):
         raise InvalidInputError(f"input {spec.name} must have {len(spec.shape)} dimensions")
     if not array.size:
@@ -164,7 +166,8 @@ def _fit(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
 
 
 def _sizes(shape: Sequence[int | str]) -> list[int]:
-    return [size if isinstance(size, int) else -1 for size in shape]
+    """Return sizes, batch first; clients of Triton can not write a row that has none."""
+    return [-1, *(size if isinstance(size, int) else -1 for size in shape[1:] or (1,))]
 
 
 def _tensor_metadata(spec: TensorSpec) -> Json:
@@ -176,6 +179,7 @@ def _tensor_config(spec: TensorSpec) -> Json:
         "name": spec.name,
         "data_type": f"TYPE_{spec.datatype}",
         "dims": _sizes(spec.shape)[1:],
+        **({} if spec.shape[1:] else {"reshape": {"shape": []}}),
     }
 
 

@@ -93,7 +93,7 @@ async def test_metadata_have_the_batch_in_their_shapes(client: AsyncClient) -> N
         "platform": "onnxruntime_onnx",
         "inputs": [
             {"name": "past_target", "datatype": "FP32", "shape": [-1, -1]},
-            {"name": "sequence_lens", "datatype": "INT32", "shape": [-1]},
+            {"name": "sequence_lens", "datatype": "INT32", "shape": [-1, 1]},
         ],
         "outputs": [{"name": "quantiles", "datatype": "FP32", "shape": [-1, 12, 5]}],
     }
@@ -110,7 +110,7 @@ async def test_config_leaves_the_batch_out(client: AsyncClient) -> None:
         "dims": [-1],
         "optional": False,
     }
-    assert sequence_lens["optional"] is True
+    assert (sequence_lens["optional"], sequence_lens["dims"]) == (True, [1])
 
 
 @pytest.mark.parametrize(

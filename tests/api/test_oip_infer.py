@@ -224,6 +224,13 @@ async def test_int64_lengths_are_taken_where_they_fit(client: AsyncClient) -> No
     assert "INT32" in error_of(answer, 422)
 
 
+async def test_lengths_may_be_a_column(client: AsyncClient) -> None:
+    lengths = np.array([12, 5], np.int32)
+    row = await infer(client, json_input(TARGET), json_input(lengths, "sequence_lens"))
+    column = await infer(client, json_input(TARGET), json_input(lengths[:, None], "sequence_lens"))
+    assert row.json() == column.json()
+
+
 async def test_more_rows_than_one_run_takes_are_divided(
     client: AsyncClient, runners: FakeRunners, engine: OrtEngine
 ) -> None:

@@ -117,7 +117,8 @@ async def test_clients_read_what_is_served(tiny_repository: Path) -> None:
         async with aio_client(service) as client:
             assert await describe_async(client) == found
     assert "binary_tensor_data" in found["server"]["extensions"]
-    assert found["model"]["inputs"][1]["shape"] in ([-1], [-1, -1])
+    shapes = {one["name"]: one["shape"] for one in found["model"]["inputs"]}
+    assert (shapes["past_target"], shapes["sequence_lens"]) == ([-1, -1], [-1, 1])
     assert found["config"]["max_batch_size"] == 32
     assert found["index"] == [{"name": "tiny", "version": "1", "state": "READY", "reason": ""}]
     assert found["statistics"]["model_stats"][0]["inference_stats"]["success"]["count"] == 0
