@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check starter bench constraints clean
+.PHONY: serve test setup format lint types contracts check starter conformance bench constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -45,6 +45,9 @@ starter: setup  ## train, score and publish the starter model
 	rm -rf model_repository/monthly runs/starter
 	$(BIN)/python -m models.starter
 	$(BIN)/gatecast export runs/starter --name monthly
+
+conformance: setup  ## run Triton's perf_analyzer against the service; needs pip, apt and x86-64
+	$(BIN)/python -m tests.e2e.perf_analyzer
 
 bench: setup  ## measure the promises of the service
 	$(BIN)/python -m benchmarks.promises

@@ -9,6 +9,7 @@ GatecastError
 ├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ModelNotFoundError           no such model or version
+├── NotSupportedError            a part of a protocol that this service does not have
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
 │   ├── OverloadedError          the queue is full
@@ -65,6 +66,10 @@ class UnauthorizedError(GatecastError):
 
 class ModelNotFoundError(GatecastError):
     """No model of that name, or no such version of it, is served."""
+
+
+class NotSupportedError(GatecastError):
+    """The protocol has this, the service does not."""
 
 
 class RetryableError(GatecastError):

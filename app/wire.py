@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from app.statistics import VersionStatistics
 from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
 
 _LENGTH = struct.Struct("<I")
@@ -83,8 +84,21 @@ class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=6):
     """Runner to gateway: still turning."""
 
 
-ToRunner = InferRequest | CancelRequest
-ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat
+class StatisticsRequest(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """Gateway to runner: what have your models done?"""
+
+    id: int
+
+
+class StatisticsReply(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Runner to gateway: what the models that it serves have done."""
+
+    id: int
+    models: list[VersionStatistics]
+
+
+ToRunner = InferRequest | CancelRequest | StatisticsRequest
+ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsReply
 
 _encoder = msgspec.msgpack.Encoder()
 

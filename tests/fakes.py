@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Accuracy, Card, TensorSpec, Training
+from app.errors import ModelNotReadyError
 from app.gateway.runner_client import Inference, ModelVersion
 from app.runner.engine import Engine
+from app.statistics import VersionStatistics
 from app.tensors import Tensors
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -74,6 +76,7 @@ class FakeRunners:
     def __init__(self, *versions: ModelVersion, engine: Engine | None = None) -> None:
         self.versions: list[ModelVersion] = list(versions)
         self.engine = engine
+        self.known_statistics: list[VersionStatistics] = []
         self.is_up = True
         self.gate = asyncio.Event()
         self.gate.set()
@@ -94,6 +97,11 @@ class FakeRunners:
 
     def models(self) -> Sequence[ModelVersion]:
         return self.versions if self.is_up else []
+
+    async def statistics(self) -> Sequence[VersionStatistics]:
+        if not self.is_up:
+            raise ModelNotReadyError("the runner is not up")
+        return self.known_statistics
 
     async def infer(self, inference: Inference) -> Tensors:
         self.inferences.append(inference)

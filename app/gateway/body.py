@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
@@ -17,7 +17,8 @@ from app.errors import (
 
 _INLINE_COMPRESSED_BYTES = 2**12
 _MAX_DIGITS = 20
-_GZIP_WINDOW = 31  # 15 bits of window, plus 16 for the gzip frame
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""Bits of window by content encoding: 15, plus 16 where the frame is that of gzip."""
 
 
 class CallerLeftError(Exception):
@@ -38,9 +39,24 @@ async def read_json_body(
         MalformedBodyError: It is not sound gzip.
         CallerLeftError: The caller closed the connection first.
     """
+    _check_content_type(Headers(scope=scope).get("content-type", ""))
+    encodings = ("gzip", "x-gzip")
+    return await read_body(
+        scope, receive, encodings=encodings, max_bytes=max_bytes, timeout_s=timeout_s
+    )
+
+
+async def read_body(
+    scope: Scope, receive: Receive, *, encodings: Sequence[str], max_bytes: int, timeout_s: float
+) -> bytes:
+    """Read a body of any kind, decompressed; ``encodings`` are the content encodings it may have.
+
+    Raises:
+        GatecastError: As ``read_json_body``, whatever the content type.
+        CallerLeftError: The caller closed the connection first.
+    """
     headers = Headers(scope=scope)
-    _check_content_type(headers.get("content-type", ""))
-    sink = _make_sink(headers.get("content-encoding", "identity"), max_bytes)
+    sink = _make_sink(headers.get("content-encoding", "identity"), encodings, max_bytes)
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
         raise _too_large(max_bytes)
@@ -95,14 +111,15 @@ class _PlainSink:
         return bytes(self._received)
 
 
-class _GzipSink:
-    """Gathers a body of one gzip member, decompressed."""
+class _InflatingSink:
+    """Gathers a body of one gzip member, or one zlib stream, decompressed."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        self._encoding = encoding.removeprefix("x-")
         self._max_bytes = max_bytes
         self._num_compressed = 0
         self._received = bytearray()
-        self._inflater = zlib.decompressobj(_GZIP_WINDOW)
+        self._inflater = zlib.decompressobj(_WINDOWS[encoding])
 
     def write(self, chunk: bytes) -> None:
         self._num_compressed += len(chunk)
@@ -110,26 +127,26 @@ class _GzipSink:
         try:
             self._received += self._inflater.decompress(chunk, room + 1)
         except zlib.error as error:
-            raise MalformedBodyError("the body is not valid gzip") from error
+            raise MalformedBodyError(f"the body is not valid {self._encoding}") from error
         if max(self._num_compressed, len(self._received)) > self._max_bytes:
             raise _too_large(self._max_bytes)
         if self._inflater.unused_data:
-            raise MalformedBodyError("the body goes on after the end of its gzip data")
+            raise MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
 
     def content(self) -> bytes:
         if not self._inflater.eof:
-            raise MalformedBodyError("the body is not valid gzip: it is cut off")
+            raise MalformedBodyError(f"the body is not valid {self._encoding}: it is cut off")
         return bytes(self._received)
 
 
-async def _receive_into(sink: _PlainSink | _GzipSink, receive: Receive) -> None:
+async def _receive_into(sink: _PlainSink | _InflatingSink, receive: Receive) -> None:
     is_last = False
     while not is_last:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerLeftError
         chunk: bytes = message.get("body", b"")
-        if isinstance(sink, _GzipSink) and len(chunk) > _INLINE_COMPRESSED_BYTES:
+        if isinstance(sink, _InflatingSink) and len(chunk) > _INLINE_COMPRESSED_BYTES:
             await asyncio.to_thread(sink.write, chunk)  # may well grow a thousandfold
         else:
             sink.write(chunk)
@@ -143,14 +160,16 @@ def _check_content_type(content_type: str) -> None:
         raise UnsupportedMediaTypeError("Content-Type must be application/json, in UTF-8")
 
 
-def _make_sink(encoding: str, max_bytes: int) -> _PlainSink | _GzipSink:
-    match encoding.strip().lower():
-        case "identity" | "":
-            return _PlainSink(max_bytes)
-        case "gzip" | "x-gzip":
-            return _GzipSink(max_bytes)
-        case _:
-            raise UnsupportedMediaTypeError("Content-Encoding must be gzip, or left out")
+def _make_sink(
+    encoding: str, encodings: Sequence[str], max_bytes: int
+) -> _PlainSink | _InflatingSink:
+    encoding = encoding.strip().lower()
+    if encoding in {"identity", ""}:
+        return _PlainSink(max_bytes)
+    if encoding in encodings:
+        return _InflatingSink(encoding, max_bytes)
+    known = " or ".join(name for name in encodings if not name.startswith("x-"))
+    raise UnsupportedMediaTypeError(f"Content-Encoding must be {known}, or left out")
 
 
 def _too_large(max_bytes: int) -> PayloadTooLargeError:

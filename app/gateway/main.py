@@ -17,6 +17,9 @@ from app.gateway.drain import Drain
 from app.gateway.edge import Edge
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.oip import InferEndpoints
+from app.gateway.oip_admin import OipEndpoints
+from app.gateway.oip_routes import OIP_TAG, add_oip_routes
 from app.gateway.openapi import (
     DESCRIPTION,
     MODEL_STATUSES,
@@ -35,6 +38,7 @@ from app.settings import Settings
 _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
     {"name": "models", "description": "What is served, and how good it is."},
+    OIP_TAG,
     {"name": "operations", "description": "Probes and metrics."},
 ]
 
@@ -62,10 +66,12 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     )
     catalog = Catalog(runners)
     health = HealthEndpoints(runners, drain)
-    _add_forecast_routes(
-        app, ForecastEndpoints(ForecastService(runners, settings), catalog, settings)
-    )
+    service = ForecastService(runners, settings)
+    _add_forecast_routes(app, ForecastEndpoints(service, catalog, settings))
     _add_model_routes(app, ModelEndpoints(catalog, settings))
+    add_oip_routes(
+        app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
+    )
     _add_health_routes(app, health)
     _add_page_routes(app, PageEndpoints(catalog, health, shows_models=not settings.api_keys_file))
     _add_openapi_route(app, settings)

@@ -18,7 +18,7 @@ DESCRIPTION = """Forecasts of business time series from recurrent networks.
 
 Send the known values of each series; get quantiles of the next steps. One wrong series never
 spoils the others: it carries an `error` where they carry `quantiles`. Every other error is a
-problem of RFC 9457, with the request's id."""
+problem of RFC 9457, with the request's id; below `/v2`, `{"error": "one sentence"}`."""
 
 _DESCRIPTIONS = {
     400: "The body is no JSON, is not UTF-8, is cut off or nested too deep.",
@@ -29,6 +29,7 @@ _DESCRIPTIONS = {
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",
     500: "The model run failed.",
+    501: "The protocol has this, the service does not.",
     503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",
     504: "The time ran out.",
 }
@@ -39,7 +40,7 @@ _SECURITY_SCHEMES = {
 }
 _OPEN_OR_KEY: list[Json] = [{}, {"bearer": []}, {"api_key": []}]
 
-FORECAST_STATUSES = tuple(_DESCRIPTIONS)
+FORECAST_STATUSES = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
 MODEL_STATUSES = (401, 404, 422, 500, 503)
 
 _MONTHLY_SALES = (
@@ -74,6 +75,13 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare problems for a route."""
     schema = {"$ref": _SCHEMA.format(name=Problem.__name__)}
     content = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
+    return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
+
+
+def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
+    """Declare errors of a route below ``/v2``."""
+    schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    content = {"application/json": {"schema": schema}}
     return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
 
 

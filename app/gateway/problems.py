@@ -1,4 +1,7 @@
-"""The only table from exceptions to HTTP statuses, and the problem details (RFC 9457) made from it.
+"""The only table from exceptions to HTTP statuses, and the two kinds of bodies made from it.
+
+Below ``/v2`` the body is ``{"error": "one sentence"}``, as the Open Inference Protocol wants it;
+everywhere else it is a problem (RFC 9457).
 
 Every class of ``app.errors`` has a row. Anything that is not in the table is a bug of ours: status
 500, logged with its traceback, and the connection is closed.
@@ -30,6 +33,10 @@ _HTTP_DETAILS = {
     404: "nothing is served at this path; /docs lists what is",
     405: "this path does not take that method; the Allow header lists those it takes",
 }
+_OIP_NOT_FOUND = (
+    "nothing is served at this path; of the protocol's extensions, tracing, log settings and"
+    " shared memory are not part of this service"
+)
 
 logger = logging.getLogger("gatecast.gateway")
 
@@ -58,6 +65,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body arrived too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
+    errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),
     errors.OverloadedError: ProblemKind(503, "overloaded", "The service is overloaded"),
@@ -87,6 +95,26 @@ def problem_response(scope: Scope, error: Exception) -> Response:
     kind = problem_kind(error)
     if kind.is_internal:
         logger.error("%s", type(error).__name__, exc_info=error)
+    is_oip = is_oip_path(scope["path"])
+    content = _oip_error(error, kind) if is_oip else _problem(scope, error, kind)
+    media_type = "application/json" if is_oip else PROBLEM_MEDIA_TYPE
+    return Response(
+        orjson.dumps(content), kind.status, _headers(error, kind), media_type=media_type
+    )
+
+
+def is_oip_path(path: str) -> bool:
+    """Whether ``path`` belongs to the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def _oip_error(error: Exception, kind: ProblemKind) -> dict[str, str]:
+    if kind.status == HTTPStatus.NOT_FOUND and isinstance(error, HTTPException):
+        return {"error": _OIP_NOT_FOUND}
+    return {"error": _INTERNAL if kind.is_internal else _detail(error)}
+
+
+def _problem(scope: Scope, error: Exception, kind: ProblemKind) -> dict[str, Any]:
     content: dict[str, Any] = {
         "type": kind.type,
         "title": kind.title,
@@ -97,9 +125,7 @@ def problem_response(scope: Scope, error: Exception) -> Response:
     }
     if listed := _listed_errors(error):
         content["errors"] = listed
-    return Response(
-        orjson.dumps(content), kind.status, _headers(error, kind), media_type=PROBLEM_MEDIA_TYPE
-    )
+    return content
 
 
 def series_error(error: InvalidInputError) -> dict[str, Any]:

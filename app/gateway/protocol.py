@@ -80,7 +80,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, kind: str, detail: str) -> None:
         if self.transport.is_closing():
             return
-        body = json.dumps({"type": kind, "title": detail, "status": status}).encode()
+        # The path may not be known yet: `error` is what clients of `/v2` look for.
+        problem = {"type": kind, "title": detail, "status": status, "error": detail}
+        body = json.dumps(problem).encode()
         head = (
             "content-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

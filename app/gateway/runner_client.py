@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 from typing_extensions import override
@@ -23,6 +23,7 @@ from app.errors import (
     OverloadedError,
     RetryableError,
 )
+from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
@@ -32,6 +33,8 @@ from app.wire import (
     InferResult,
     RunnerStatus,
     ServedModel,
+    StatisticsReply,
+    StatisticsRequest,
     ToGateway,
     encode,
     pack_tensors,
@@ -82,6 +85,15 @@ class Runners(Protocol):
 
     def models(self) -> Sequence[ModelVersion]:
         """List every version, ready or not; empty while no runner is connected."""
+        ...
+
+    async def statistics(self) -> Sequence[VersionStatistics]:
+        """Sum what all runners have done since each of them started, by model and version.
+
+        Raises:
+            ModelNotReadyError: No runner is up.
+            DeadlineExceededError: A runner did not answer in time.
+        """
         ...
 
     async def infer(self, inference: Inference) -> Tensors:
@@ -148,12 +160,25 @@ class RunnerPool:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
         live = self._live()
         if not live:
-            raise ModelNotReadyError("the runner is not up; it is being started again")
+            raise _no_runner()
         connection = min(live, key=lambda c: c.outstanding_steps)
         steps = inference.inputs["past_target"].size
         if connection.outstanding_steps + steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
         return await connection.infer(inference, steps=steps)
+
+    async def statistics(self) -> Sequence[VersionStatistics]:
+        """Sum what all runners have done, as ``Runners.statistics``."""
+        live = self._live()
+        if not live:
+            raise _no_runner()
+        deadline = time.monotonic() + self._silence_s
+        totals: dict[tuple[str, int], VersionStatistics] = {}
+        for models in await asyncio.gather(*(c.statistics(deadline) for c in live)):
+            for one in models:
+                key = (one.model_name, one.model_version)
+                totals.setdefault(key, VersionStatistics(*key)).add(one)
+        return list(totals.values())
 
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
@@ -188,25 +213,39 @@ class RunnerConnection(FrameProtocol):
         self.outstanding_steps = 0
         self.lost = asyncio.Event()
         self._ids = itertools.count(1)
-        self._calls: dict[int, asyncio.Future[Tensors]] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}
 
     async def infer(self, inference: Inference, *, steps: int) -> Tensors:
         """Send rows and wait for theirs; every way out of here forgets the call."""
         request_id = next(self._ids)
         frame = encode(_to_request(request_id, inference))
-        call: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
-        self._calls[request_id] = call
         self.outstanding_steps += steps
-        self.send(frame)
         try:
-            async with asyncio.timeout(inference.deadline - time.monotonic()):
-                return await call
-        except TimeoutError as error:
-            raise DeadlineExceededError("the deadline passed before the answer") from error
+            outputs: Tensors = await self._ask(request_id, frame, inference.deadline)
+            return outputs
         finally:
             self.outstanding_steps -= steps
             if self._calls.pop(request_id, None) is not None:
                 self.send(encode(CancelRequest(request_id)))
+
+    async def statistics(self, deadline: float) -> list[VersionStatistics]:
+        """Ask what the runner's models have done."""
+        request_id = next(self._ids)
+        frame = encode(StatisticsRequest(request_id))
+        try:
+            models: list[VersionStatistics] = await self._ask(request_id, frame, deadline)
+            return models
+        finally:
+            self._calls.pop(request_id, None)
+
+    async def _ask(self, request_id: int, frame: bytes, deadline: float) -> Any:
+        call = self._calls[request_id] = asyncio.get_running_loop().create_future()
+        self.send(frame)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await call
+        except TimeoutError as error:
+            raise DeadlineExceededError("the deadline passed before the answer") from error
 
     @override
     def frame_received(self, body: bytes) -> None:
@@ -218,6 +257,9 @@ class RunnerConnection(FrameProtocol):
             case InferFailure() as failure:
                 if call := self._take(failure.id):
                     call.set_exception(_to_error(failure))
+            case StatisticsReply(id=request_id, models=models):
+                if call := self._take(request_id):
+                    call.set_result(models)
             case RunnerStatus() as status:
                 self.device = status.device
                 self.models = tuple(_to_model_version(model) for model in status.models)
@@ -233,9 +275,13 @@ class RunnerConnection(FrameProtocol):
                 call.set_exception(ModelNotReadyError("the runner was lost; it is being replaced"))
         self.lost.set()
 
-    def _take(self, request_id: int) -> asyncio.Future[Tensors] | None:
+    def _take(self, request_id: int) -> asyncio.Future[Any] | None:
         call = self._calls.pop(request_id, None)
         return None if call is None or call.done() else call
+
+
+def _no_runner() -> ModelNotReadyError:
+    return ModelNotReadyError("the runner is not up; it is being started again")
 
 
 def _to_request(request_id: int, inference: Inference) -> InferRequest:

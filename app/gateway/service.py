@@ -2,13 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import DeadlineExceededError, InvalidInputError, ModelOutputError
+from app.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    ModelOutputError,
+    PayloadTooLargeError,
+)
 from app.gateway.catalog import ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.forecast_schemas import ForecastRequest
@@ -72,14 +78,9 @@ class ForecastService:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
         chunks = cut_into_chunks(prepared.rows, self._settings)
-        time_limit = asyncio.timeout(deadline - time.monotonic())
-        try:
-            async with time_limit:
-                outputs = await self._infer_all(chunks, model, deadline)
-        except TimeoutError as error:
-            if time_limit.expired():
-                raise DeadlineExceededError("the deadline passed before the forecast") from error
-            raise
+        outputs = await self._infer_all(
+            [partial(self._to_inference, rows, model, deadline) for rows in chunks], deadline
+        )
         series = dict(_split(chunks, outputs, prepared))
         SERIES.labels(model.model_name, "forecast").inc(len(series))
         SERIES.labels(model.model_name, "refused").inc(len(prepared.refusals))
@@ -92,34 +93,81 @@ class ForecastService:
             refusals=prepared.refusals,
         )
 
+    async def infer(
+        self, inputs: Tensors, outputs: Sequence[str], model: ReadyModel, *, deadline: float
+    ) -> Tensors:
+        """Run tensors as they are, batch on axis 0; more rows than one run takes are divided.
+
+        Raises:
+            PayloadTooLargeError: There are more rows or steps than a request may have.
+            GatecastError: As ``Runners.infer``.
+        """
+        rows, time_steps = inputs["past_target"].shape
+        self._check_size(rows, time_steps)
+        limits = self._settings
+        step = max(1, min(limits.max_batch_size, limits.max_batch_steps // time_steps))
+        parts = [
+            partial(
+                Inference,
+                model_name=model.model_name,
+                model_version=model.model_version,
+                inputs={name: array[start : start + step] for name, array in inputs.items()},
+                outputs=tuple(outputs),
+                deadline=deadline,
+            )
+            for start in range(0, rows, step)
+        ]
+        ran = await self._infer_all(parts, deadline)
+        if len(ran) == 1:
+            return ran[0]
+        return {name: np.concatenate([part[name] for part in ran]) for name in outputs}
+
+    def _check_size(self, rows: int, time_steps: int) -> None:
+        if rows > self._settings.max_series:
+            raise PayloadTooLargeError(
+                f"a request may hold at most {self._settings.max_series} rows"
+            )
+        if rows * time_steps > self._settings.max_steps:
+            raise PayloadTooLargeError(
+                f"a request may hold at most {self._settings.max_steps} values of past_target"
+            )
+
     async def _infer_all(
-        self, chunks: Sequence[Sequence[Row]], model: ReadyModel, deadline: float
+        self, parts: Sequence[Callable[[], Inference]], deadline: float
     ) -> list[Tensors]:
-        """Run all chunks, some at a time; the first failure cancels the others."""
-        if len(chunks) == 1:
-            return [await self._infer(chunks[0], model, deadline)]
+        """Run all parts, each made when its turn comes; the first failure cancels the others."""
+        time_limit = asyncio.timeout(deadline - time.monotonic())
+        try:
+            async with time_limit:
+                return await self._infer_in_turn(parts)
+        except TimeoutError as error:
+            if time_limit.expired():
+                raise DeadlineExceededError("the deadline passed before the forecast") from error
+            raise
+
+    async def _infer_in_turn(self, parts: Sequence[Callable[[], Inference]]) -> list[Tensors]:
+        if len(parts) == 1:
+            return [await self._runners.infer(parts[0]())]
         slots = asyncio.Semaphore(_MAX_CONCURRENT_CHUNKS)
 
-        async def infer_in_turn(rows: Sequence[Row]) -> Tensors:
+        async def infer(part: Callable[[], Inference]) -> Tensors:
             async with slots:
-                return await self._infer(rows, model, deadline)
+                return await self._runners.infer(part())
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(infer_in_turn(rows)) for rows in chunks]
+                tasks = [group.create_task(infer(part)) for part in parts]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _infer(self, rows: Sequence[Row], model: ReadyModel, deadline: float) -> Tensors:
-        return await self._runners.infer(
-            Inference(
-                model_name=model.model_name,
-                model_version=model.model_version,
-                inputs=stack_rows(rows),
-                outputs=("quantiles",),
-                deadline=deadline,
-            )
+    def _to_inference(self, rows: Sequence[Row], model: ReadyModel, deadline: float) -> Inference:
+        return Inference(
+            model_name=model.model_name,
+            model_version=model.model_version,
+            inputs=stack_rows(rows),
+            outputs=("quantiles",),
+            deadline=deadline,
         )
 
 

@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import metrics
-from app.errors import DeadlineExceededError, EngineError, GatecastError, ShuttingDownError
+from app.errors import (
+    DeadlineExceededError,
+    EngineError,
+    GatecastError,
+    ModelOutputError,
+    ShuttingDownError,
+)
 from app.runner.engine import Engine
-from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, expire
+from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
+from app.statistics import RunTimes, VersionStatistics
 from app.tensors import Tensors
 
 logger = logging.getLogger(__name__)
@@ -29,7 +36,8 @@ class DynamicBatcher:
     Args:
         engine: Runs the batches.
         limits: Bounds of a run and of the queue.
-        model_name: Label of the metrics.
+        model_name: Label of the metrics and the statistics.
+        model_version: Label of the statistics.
         executor: Where runs happen; None runs in the event loop's own thread, which on a CPU is
             faster than
             handing the interpreter lock over, and lets frames gather in the sockets meanwhile.
@@ -42,10 +50,12 @@ class DynamicBatcher:
         limits: BatchLimits,
         *,
         model_name: str,
+        model_version: int = 1,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.running_since: float | None = None
+        self.statistics = VersionStatistics(model_name, model_version)
         self._engine = engine
         self._limits = limits
         self._executor = executor
@@ -68,8 +78,7 @@ class DynamicBatcher:
         if worker is not None:
             worker.cancel()
             await asyncio.wait([worker])
-        for request in self._queue.clear():
-            request.answer(ShuttingDownError("the runner is shutting down"))
+        self._fail(self._queue.clear(), ShuttingDownError("the runner is shutting down"))
 
     def submit(self, request: PendingRequest) -> None:
         """Queue a request, whose ``answer`` will be called exactly once.
@@ -102,8 +111,7 @@ class DynamicBatcher:
             await self._arrived.wait()
             await self._gather()
             batch, dropped = self._queue.take(self._clock())
-            self._metrics.observe_dropped(dropped)
-            expire(dropped)
+            self._drop(dropped)
             if batch:
                 await self._run(batch)
             self._metrics.observe_queue(self._queue)
@@ -125,6 +133,7 @@ class DynamicBatcher:
             await asyncio.sleep(min(remaining, 0.001))
 
     async def _run(self, batch: list[PendingRequest]) -> None:
+        merged_at = self._clock()
         inputs = merge(batch)
         outputs = sorted({name for request in batch for name in request.outputs})
         self.running_since = started = self._clock()
@@ -132,23 +141,65 @@ class DynamicBatcher:
         try:
             results = await self._infer(inputs, outputs)
         except asyncio.CancelledError:
-            _fail(batch, ShuttingDownError("the runner is shutting down"))
+            self._fail(batch, ShuttingDownError("the runner is shutting down"))
             raise
         except EngineError as error:
-            logger.warning("run of %d requests failed: %s", len(batch), error)
-            _fail(batch, error)
+            await self._recover(batch, error)
             return
         except Exception:
             logger.exception("run of %d requests failed", len(batch))
-            _fail(batch, EngineError("the model run failed"))
+            self._fail(batch, EngineError("the model run failed"))
             return
         finally:
             self.running_since = None
-        seconds = self._clock() - started
-        self._queue.record_run(sum(request.steps for request in batch), seconds)
-        self._metrics.observe_run(batch, seconds)
+        ended = self._clock()
+        self._queue.record_run(sum(request.steps for request in batch), ended - started)
+        self._metrics.observe_run(batch, ended - started)
         for request, rows in split(batch, results):
             request.answer(rows)
+        self._account(batch, (merged_at, started, ended, self._clock()))
+
+    async def _recover(self, batch: list[PendingRequest], error: EngineError) -> None:
+        logger.warning("run of %d requests failed: %s", len(batch), error)
+        if not isinstance(error, ModelOutputError) or len(batch) == 1:
+            self._fail(batch, error)
+            return
+        waiting = list(batch)  # one caller's extreme numbers are no fault of the others
+        try:
+            while waiting:
+                await self._run([waiting.pop(0)])
+        except asyncio.CancelledError:
+            self._fail(waiting, ShuttingDownError("the runner is shutting down"))
+            raise
+
+    def _drop(self, requests: Sequence[PendingRequest]) -> None:
+        self._metrics.observe_dropped(requests)
+        now = self._clock()
+        for request in requests:
+            self.statistics.queue.record(now - request.queued_at)
+        self._fail(requests, DeadlineExceededError("the deadline passed before the model ran"))
+
+    def _fail(self, requests: Sequence[PendingRequest], error: GatecastError) -> None:
+        now = self._clock()
+        for request in requests:
+            self.statistics.fail.record(now - request.queued_at)
+            request.answer(error)
+
+    def _account(
+        self, batch: Sequence[PendingRequest], times: tuple[float, float, float, float]
+    ) -> None:
+        """Add a run; ``times`` are those of its merging, its start, its end and its answers."""
+        merged_at, started, ended, answered = times
+        rows, statistics = sum(request.rows for request in batch), self.statistics
+        seconds = (started - merged_at, ended - started, answered - ended)
+        statistics.last_inference_ms = int(time.time() * 1000)
+        statistics.inference_count += rows
+        statistics.execution_count += 1
+        statistics.requests.record(seconds, count=len(batch))
+        statistics.batches.setdefault(rows, RunTimes()).record(seconds, count=1)
+        for request in batch:
+            statistics.queue.record(merged_at - request.queued_at)
+            statistics.success.record(answered - request.queued_at)
 
     async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if self._executor is None:
@@ -188,11 +239,6 @@ def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
         padded[start:stop, : array.shape[1]] = array
         start = stop
     return padded
-
-
-def _fail(batch: Sequence[PendingRequest], error: GatecastError) -> None:
-    for request in batch:
-        request.answer(error)
 
 
 class _BatcherMetrics:

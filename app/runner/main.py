@@ -102,6 +102,7 @@ async def _serve(
                     model.engine,
                     _limits_of(settings),
                     model_name=model.model_name,
+                    model_version=model.model_version,
                     executor=executor,
                 )
             )

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from app.errors import DeadlineExceededError, GatecastError, OverloadedError
+from app.errors import GatecastError, OverloadedError
 from app.tensors import Tensors
 
 _MAX_CANDIDATES = 512
@@ -203,9 +203,3 @@ class _Budget:
         self._rows, self._longest, self._real_steps = rows, longest, real_steps
         self._names = request.inputs.keys()
         return True
-
-
-def expire(requests: Sequence[PendingRequest]) -> None:
-    """Answer requests whose deadline has passed."""
-    for request in requests:
-        request.answer(DeadlineExceededError("the deadline passed before the model ran"))

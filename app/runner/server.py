@@ -15,6 +15,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.checks import check_inputs
 from app.runner.queue import PendingRequest
 from app.runner.repository import LoadedModel
+from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
@@ -25,6 +26,8 @@ from app.wire import (
     InferResult,
     RunnerStatus,
     ServedModel,
+    StatisticsReply,
+    StatisticsRequest,
     ToRunner,
     encode,
     pack_tensors,
@@ -104,18 +107,27 @@ class RunnerServer:
         batcher, model = self._batchers.get(key), self._models.get(key)
         if batcher is None or model is None or model.engine is None:
             raise ModelNotFoundError("this runner does not serve that model version")
-        inputs = _unpack(message)
-        check_inputs(inputs, model.engine.card)
-        _check_outputs(message.outputs, model)
-        request = PendingRequest(
-            inputs,
-            message.outputs,
-            deadline=message.deadline,
-            queued_at=time.monotonic(),
-            answer=partial(connection.answer, message.id),
-        )
-        batcher.submit(request)
+        arrived = time.monotonic()
+        try:
+            inputs = _unpack(message)
+            check_inputs(inputs, model.engine.card)
+            _check_outputs(message.outputs, model)
+            request = PendingRequest(
+                inputs,
+                message.outputs,
+                deadline=message.deadline,
+                queued_at=arrived,
+                answer=partial(connection.answer, message.id),
+            )
+            batcher.submit(request)
+        except GatecastError:
+            batcher.statistics.fail.record(time.monotonic() - arrived)
+            raise
         return request
+
+    def statistics(self) -> list[VersionStatistics]:
+        """Return what every version that loaded has done."""
+        return [batcher.statistics for batcher in self._batchers.values()]
 
     def abandon(self, model: tuple[str, int], request: PendingRequest) -> None:
         """Forget a request whose caller has left."""
@@ -148,6 +160,9 @@ class GatewayConnection(FrameProtocol):
         if isinstance(message, CancelRequest):
             if entry := self._pending.pop(message.id, None):
                 self._server.abandon(*entry)
+            return
+        if isinstance(message, StatisticsRequest):
+            self.send(encode(StatisticsReply(message.id, self._server.statistics())))
             return
         try:
             request = self._server.submit(message, self)

@@ -33,7 +33,7 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.parametrize()
+@schema.exclude(path_regex=r"/repository/models/").parametrize()
 @settings(
     max_examples=40,
     deadline=None,

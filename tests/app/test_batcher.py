@@ -2,23 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from app.errors import (
     DeadlineExceededError,
     EngineError,
     GatecastError,
+    ModelOutputError,
     OverloadedError,
     ShuttingDownError,
 )
 from app.runner.batcher import DynamicBatcher, merge, split
 from app.runner.queue import BatchLimits, PendingRequest
+from app.statistics import Duration
 from app.tensors import Tensors
 from tests.fake_engine import FakeEngine
 from tests.waiting import until
@@ -261,3 +264,61 @@ async def test_random_arrivals_get_their_own_numbers(arrivals: list[tuple[int, b
                 await asyncio.sleep(0)
         for n, (caller, (length, _)) in enumerate(zip(callers, arrivals, strict=True)):
             assert await caller.sum() == n * length
+
+
+class CarefulEngine(FakeEngine):
+    """Refuses every batch that holds a number beyond all bounds."""
+
+    @override
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        if inputs["past_target"].max() > 1e30:
+            raise ModelOutputError("not finite")
+        return super().run(inputs, outputs)
+
+
+async def test_extreme_numbers_of_one_caller_fail_only_that_caller() -> None:
+    callers = [Caller([value] * 10) for value in (1.0, 1e31, 2.0)]
+    async with batcher(CarefulEngine()) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        assert await callers[0].sum() == 10.0
+        assert await callers[2].sum() == 20.0
+        with pytest.raises(ModelOutputError):
+            await callers[1].answer()
+
+
+async def test_statistics_count_requests_rows_and_runs() -> None:
+    callers = [Caller([1.0] * 10) for _ in range(3)]
+    async with batcher(FakeEngine()) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        for caller in callers:
+            await caller.answer()
+        statistics = batching.statistics
+    assert (statistics.inference_count, statistics.execution_count) == (3, 1)
+    assert (statistics.success.count, statistics.queue.count, statistics.fail.count) == (3, 3, 0)
+    assert statistics.requests.compute_infer.count == 3
+    assert {rows: times.compute_infer.count for rows, times in statistics.batches.items()} == {3: 1}
+    assert statistics.last_inference_ms > 0
+
+
+async def test_statistics_take_times_from_the_clock() -> None:
+    ticks = iter(range(100))
+    caller = Caller([1.0])
+    async with batcher(FakeEngine(), clock=lambda: float(next(ticks))) as batching:
+        batching.submit(caller.request)
+        await caller.answer()
+        statistics = batching.statistics
+    assert statistics.requests.compute_infer == Duration(1, 1_000_000_000)
+    assert statistics.success.ns > statistics.queue.ns > 0
+
+
+async def test_statistics_count_failures() -> None:
+    engine = FakeEngine()
+    engine.error = EngineError("no")
+    caller = Caller([1.0])
+    async with batcher(engine) as batching:
+        batching.submit(caller.request)
+        with pytest.raises(EngineError):
+            await caller.answer()
+        assert (batching.statistics.fail.count, batching.statistics.success.count) == (1, 0)

@@ -235,3 +235,28 @@ async def test_lost_runner_fails_what_waits_and_its_successor_serves(
         async with runner(path, ort_engine):
             await until(lambda: pool.is_ready)
             assert "quantiles" in await pool.infer(inference([1.0]))
+
+
+async def test_statistics_are_those_of_all_runners(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    async with AsyncExitStack() as stack:
+        for path in paths:
+            await stack.enter_async_context(runner(path, ort_engine))
+        pool = RunnerPool(paths, silence_s=5.0, max_queue_steps=10_000)
+        await stack.enter_async_context(pool)
+        await until(lambda: len(pool._connections) == 2 and pool.is_ready)
+        await asyncio.gather(*(pool.infer(inference([1.0] * 4)) for _ in range(6)))
+        with pytest.raises(InvalidInputError):
+            await pool.infer(inference([1.0], ("nonsense",)))
+        (statistics,) = await pool.statistics()
+    assert (statistics.model_name, statistics.model_version) == KEY
+    assert (statistics.success.count, statistics.fail.count) == (6, 1)
+    assert statistics.inference_count == 6
+    rows = {rows: times.compute_infer.count for rows, times in statistics.batches.items()}
+    assert sum(rows.values()) == statistics.execution_count
+
+
+async def test_statistics_without_a_runner_are_refused(tmp_path: Path) -> None:
+    async with RunnerPool([tmp_path / "r"], silence_s=5.0, max_queue_steps=10) as pool:
+        with pytest.raises(ModelNotReadyError):
+            await pool.statistics()

@@ -1,0 +1,113 @@
+"""Inference by the Open Inference Protocol v2: tensors in, tensors out."""
+
+import asyncio
+from http import HTTPStatus
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app.gateway.body import cancel_when_caller_leaves, read_body
+from app.gateway.catalog import Catalog, ReadyModel
+from app.gateway.compression import LEAST_BYTES, choose_encoding, compress
+from app.gateway.exchange import exchange_of
+from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
+from app.gateway.oip_request import (
+    RequestedOutput,
+    TensorRequest,
+    parse_header_length,
+    parse_raw_request,
+    parse_request,
+)
+from app.gateway.oip_response import TensorAnswer, encode_answer
+from app.gateway.service import ForecastService
+from app.settings import Settings
+from app.tensors import Tensors
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+CONTENT_ENCODINGS = ("gzip", "deflate")
+
+_INLINE_BYTES = 2**18
+
+
+class InferEndpoints:
+    """``POST /v2/models/{model_name}/infer``, and the same with a version."""
+
+    def __init__(self, service: ForecastService, catalog: Catalog, settings: Settings) -> None:
+        self._service = service
+        self._catalog = catalog
+        self._settings = settings
+        self._large_bodies = asyncio.Semaphore(1)
+
+    async def infer(self, request: Request, model_name: ModelName) -> Response:
+        """Run tensors through the newest ready version of a model."""
+        return await self._answer(request, model_name, None)
+
+    async def infer_version(
+        self, request: Request, model_name: ModelName, model_version: ModelVersionNumber
+    ) -> Response:
+        """Run tensors through one version of a model."""
+        return await self._answer(request, model_name, model_version)
+
+    async def _answer(
+        self, request: Request, model_name: str, model_version: int | None
+    ) -> Response:
+        exchange = exchange_of(request.scope)
+        model = self._catalog.find_ready(model_name, model_version)
+        exchange.model_name = model.model_name
+        asked = await self._read(request, model)
+        inputs = fit_inputs(asked.inputs, model.card)
+        wanted = wanted_outputs(asked, model.card)
+        limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
+        async with cancel_when_caller_leaves(request.receive):
+            outputs = await self._service.infer(
+                inputs,
+                [output.name for output in wanted],
+                model,
+                deadline=exchange.started + limit_s,
+            )
+            answer = await _encode(asked.id, model, outputs, wanted)
+            return await _respond(answer, request.headers.get("accept-encoding", ""))
+
+    async def _read(self, request: Request, model: ReadyModel) -> TensorRequest:
+        # The content type never decides: no client of the protocol sets a useful one.
+        body = await read_body(
+            request.scope,
+            request.receive,
+            encodings=CONTENT_ENCODINGS,
+            max_bytes=self._settings.max_body_bytes,
+            timeout_s=self._settings.body_timeout_s,
+        )
+        length = parse_header_length(request.headers.get(HEADER_LENGTH), len(body))
+        if not length and HEADER_LENGTH.lower() in request.headers:
+            spec = raw_input(model.card)
+            return parse_raw_request(body, spec.name, spec.datatype)
+        if length <= _INLINE_BYTES:
+            return parse_request(body, length)
+        async with self._large_bodies:  # as the native API does
+            return await asyncio.to_thread(parse_request, body, length)
+
+
+async def _encode(
+    request_id: str, model: ReadyModel, outputs: Tensors, wanted: tuple[RequestedOutput, ...]
+) -> TensorAnswer:
+    if sum(array.nbytes for array in outputs.values()) <= _INLINE_BYTES:
+        return encode_answer(request_id, model, outputs, wanted)
+    return await asyncio.to_thread(encode_answer, request_id, model, outputs, wanted)
+
+
+async def _respond(answer: TensorAnswer, accept_encoding: str) -> Response:
+    headers = {"Vary": "Accept-Encoding"}
+    media_type = "application/json"
+    if answer.header_length is not None:
+        headers[HEADER_LENGTH] = str(answer.header_length)  # of the bytes before compression
+        media_type = "application/octet-stream"
+    body = answer.body
+    encoding = choose_encoding(accept_encoding)
+    if encoding and len(body) >= LEAST_BYTES:
+        headers["Content-Encoding"] = encoding
+        if len(body) > _INLINE_BYTES:
+            body = await asyncio.to_thread(compress, body, encoding)
+        else:
+            body = compress(body, encoding)
+    return Response(body, HTTPStatus.OK, headers, media_type=media_type)

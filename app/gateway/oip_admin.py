@@ -1,0 +1,170 @@
+"""The Open Inference Protocol v2 beside inference: health, descriptions, statistics, repository."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from app.errors import InvalidInputError, NotSupportedError
+from app.gateway import oip_models
+from app.gateway.body import read_body
+from app.gateway.catalog import Catalog
+from app.gateway.exchange import exchange_of
+from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.health import HealthEndpoints
+from app.gateway.runner_client import ModelVersion, Runners
+from app.settings import Settings
+from app.statistics import VersionStatistics
+
+SERVER_NAME = "gatecast"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+Json = dict[str, Any]
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+class OipEndpoints:
+    """Everything below ``/v2`` except inference; all bodies are small JSON, never compressed."""
+
+    def __init__(self, runners: Runners, health: HealthEndpoints, settings: Settings) -> None:
+        self._runners = runners
+        self._catalog = Catalog(runners)
+        self._health = health
+        self._settings = settings
+
+    async def server_metadata(self, request: Request) -> Json:
+        """Name the server, its version and the extensions of the protocol that it has."""
+        return {"name": SERVER_NAME, "version": request.app.version, "extensions": EXTENSIONS}
+
+    async def server_live(self) -> Json:
+        """Tell that the process lives."""
+        return {"live": True}
+
+    async def server_ready(self) -> Response:
+        """Tell whether the service takes requests."""
+        if reason := self._health.unready_reason():
+            content = {"ready": False, "error": reason}
+            return JSONResponse(
+                content, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"}
+            )
+        return JSONResponse({"ready": True})
+
+    async def model_ready(self, model_name: ModelName) -> Json:
+        """Tell whether a model can be run."""
+        return self._ready(model_name, None)
+
+    async def version_ready(self, model_name: ModelName, model_version: ModelVersionNumber) -> Json:
+        """Tell whether one version of a model can be run."""
+        return self._ready(model_name, model_version)
+
+    async def model_metadata(self, model_name: ModelName) -> Json:
+        """Describe the tensors of the newest ready version of a model."""
+        return self._metadata(model_name, None)
+
+    async def version_metadata(
+        self, model_name: ModelName, model_version: ModelVersionNumber
+    ) -> Json:
+        """Describe the tensors of one version of a model."""
+        return self._metadata(model_name, model_version)
+
+    async def model_config(self, model_name: ModelName) -> Json:
+        """Describe how the newest ready version of a model is run."""
+        return self._config(model_name, None)
+
+    async def version_config(
+        self, model_name: ModelName, model_version: ModelVersionNumber
+    ) -> Json:
+        """Describe how one version of a model is run."""
+        return self._config(model_name, model_version)
+
+    async def all_statistics(self) -> Json:
+        """Return what all models have done since their runners started."""
+        return _model_stats(list(await self._runners.statistics()))
+
+    async def model_statistics(self, request: Request, model_name: ModelName) -> Json:
+        """Return what the ready versions of a model have done since their runners started."""
+        model = self._catalog.find(model_name)
+        exchange_of(request.scope).model_name = model.model_name
+        found = await self._runners.statistics()
+        return _model_stats([one for one in found if one.model_name == model_name])
+
+    async def version_statistics(
+        self, model_name: ModelName, model_version: ModelVersionNumber
+    ) -> Json:
+        """Return what one version of a model has done since its runners started."""
+        model = self._catalog.find_ready(model_name, model_version)
+        key = (model.model_name, model.model_version)
+        found = await self._runners.statistics()
+        return _model_stats([one for one in found if (one.model_name, one.model_version) == key])
+
+    async def repository_index(self, request: Request) -> Response:
+        """List every version in the repository, and why it is not ready where it is not."""
+        body = await read_body(
+            request.scope,
+            request.receive,
+            encodings=(),
+            max_bytes=self._settings.max_body_bytes,
+            timeout_s=self._settings.body_timeout_s,
+        )
+        is_ready_only = _read_index_request(body).ready
+        versions = [version for model in self._catalog.models() for version in model.versions]
+        return JSONResponse(
+            [_index_entry(v) for v in versions if v.card is not None or not is_ready_only]
+        )
+
+    async def load_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
+        """Refuse to load a model: the repository is read once, at start."""
+        raise _fixed_repository()
+
+    async def unload_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
+        """Refuse to unload a model: the repository is read once, at start."""
+        raise _fixed_repository()
+
+    def _ready(self, model_name: str, model_version: int | None) -> Json:
+        model = self._catalog.find_ready(model_name, model_version)
+        return {"name": model.model_name, "ready": True}
+
+    def _metadata(self, model_name: str, model_version: int | None) -> Json:
+        model = self._catalog.find_ready(model_name, model_version)
+        return oip_models.metadata(model, self._catalog.find(model_name))
+
+    def _config(self, model_name: str, model_version: int | None) -> Json:
+        model = self._catalog.find_ready(model_name, model_version)
+        return oip_models.config(model, self._settings)
+
+
+def _model_stats(found: list[VersionStatistics]) -> Json:
+    return {"model_stats": [oip_models.statistics(one) for one in found]}
+
+
+def _index_entry(version: ModelVersion) -> Json:
+    return {
+        "name": version.model_name,
+        "version": str(version.model_version),
+        "state": "UNAVAILABLE" if version.card is None else "READY",
+        "reason": version.reason,
+    }
+
+
+def _read_index_request(body: bytes) -> _IndexRequest:
+    try:
+        return msgspec.json.decode(body or b"{}", type=_IndexRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError("the body must be empty, or an object with ready") from error
+
+
+def _fixed_repository() -> NotSupportedError:
+    return NotSupportedError(
+        "the model repository is fixed while the service runs; restart it to load or unload a model"
+    )

@@ -1,0 +1,315 @@
+"""Inference requests of the Open Inference Protocol v2: bytes to named tensors, without HTTP.
+
+A body is JSON, then the bytes of its binary tensors. Those become read-only views of the body: no
+number is looked at. Formats: ``inference_rest.md`` of the protocol's specification, and its binary
+tensor extension.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from types import GenericAlias
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from app.errors import InvalidInputError, MalformedBodyError
+from app.tensors import NUMPY_DTYPES, Datatype, Tensors
+
+_MAX_DIMENSIONS = 8
+_MAX_NAME_LENGTH = 64
+_OPENING = re.compile(rb"[\s\[]*")
+_DATATYPES: dict[str, Datatype] = {name: name for name in NUMPY_DTYPES}
+_KINDS: dict[Datatype, Any] = {
+    "BOOL": bool,
+    "INT32": int,
+    "INT64": int,
+    "FP32": float | None,
+    "FP64": float | None,
+}
+
+Parameters = dict[str, Any]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[Size]
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[_Output] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Request)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output that the caller names, and the form it wants."""
+
+    name: str
+    is_binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRequest:
+    """A parsed request.
+
+    Attributes:
+        id: Echoed where it is not empty.
+        inputs: Tensors by name, with the types that the caller gave them.
+        outputs: What is wanted; empty means all.
+        is_binary: Form of outputs that the request does not name.
+        timeout_s: Longest the request may take; None leaves it to the service.
+    """
+
+    inputs: Tensors
+    id: str = ""
+    outputs: tuple[RequestedOutput, ...] = ()
+    is_binary: bool = False
+    timeout_s: float | None = None
+
+
+def parse_header_length(text: str | None, num_bytes: int) -> int:
+    """Return how many bytes of a body are JSON; 0 marks a raw request.
+
+    Raises:
+        MalformedBodyError: ``Inference-Header-Content-Length`` is no such number.
+    """
+    if text is None:
+        return num_bytes
+    is_number = re.fullmatch(r"[0-9]{1,18}", text.strip()) is not None
+    if not is_number or int(text) > num_bytes:
+        raise MalformedBodyError(
+            "Inference-Header-Content-Length must be the number of JSON bytes, at most"
+            f" {num_bytes} for this body"
+        )
+    return int(text)
+
+
+def parse_request(body: bytes, header_length: int) -> TensorRequest:
+    """Parse a body whose first ``header_length`` bytes are JSON and whose others are tensors.
+
+    Raises:
+        MalformedBodyError: The JSON can not be read, or bytes are missing or left over.
+        InvalidInputError: A field or a tensor is wrong, or asks for what is not supported.
+    """
+    view = memoryview(body)
+    request = _decode(view[:header_length])
+    parameters = request.parameters or {}
+    check_parameters(parameters)
+    is_binary = _flag(parameters, "binary_data_output", default=False)
+    return TensorRequest(
+        inputs=_read_inputs(request.inputs, view[header_length:]),
+        id=request.id or "",
+        outputs=_read_outputs(request.outputs or (), is_binary=is_binary),
+        is_binary=is_binary,
+        timeout_s=_timeout(parameters),
+    )
+
+
+def parse_raw_request(body: bytes, name: str, datatype: Datatype) -> TensorRequest:
+    """Take ``body`` as the bytes of one row of the input ``name``; all outputs will be binary.
+
+    Raises:
+        MalformedBodyError: It is empty, or ends within a number.
+    """
+    dtype = NUMPY_DTYPES[datatype]
+    if not body or len(body) % dtype.itemsize:
+        raise MalformedBodyError(f"a raw request must hold one or more {datatype} numbers")
+    return TensorRequest(inputs={name: np.frombuffer(body, dtype)[None]}, is_binary=True)
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """Check the request parameters that the protocol knows; others are ignored.
+
+    Raises:
+        InvalidInputError: One has the wrong type, or needs what is not supported.
+    """
+    _count(parameters, "priority")
+    sequence_id = parameters.get("sequence_id")
+    has_sequence = sequence_id not in (None, 0, "") or any(
+        _flag(parameters, name, default=False) for name in ("sequence_start", "sequence_end")
+    )
+    if has_sequence:
+        raise InvalidInputError(
+            "sequences are not kept by this service; carry the state: give each answer's"
+            " next_* outputs as inputs of the next request"
+        )
+
+
+def _timeout(parameters: Parameters) -> float | None:
+    microseconds = _count(parameters, "timeout")
+    return microseconds / 1e6 if microseconds else None
+
+
+def _count(parameters: Parameters, name: str) -> int:
+    value = parameters.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+        raise InvalidInputError(f"parameter {name} must be a whole number from 0")
+    return value
+
+
+def _flag(parameters: Parameters | None, name: str, *, default: bool) -> bool:
+    value = (parameters or {}).get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"parameter {name} must be true or false")
+    return value
+
+
+def _decode(header: memoryview) -> _Request:
+    try:
+        return _decoder.decode(header)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"the request is not valid: {error}") from error
+    except msgspec.DecodeError as error:
+        text = bytes(header)
+        if b"NaN" not in text:
+            raise MalformedBodyError(f"the body can not be read: {error}") from error
+        return _decode(memoryview(_without_nan(text)))
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError("the body is not UTF-8") from error
+    except RecursionError as error:
+        raise MalformedBodyError("the body is nested too deep") from error
+
+
+def _without_nan(text: bytes) -> bytes:
+    """Write the JSON anew with null for NaN, which is no JSON but is what tritonclient sends."""
+    try:
+        return orjson.dumps(json.loads(text, parse_constant=_constant))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MalformedBodyError("the body can not be read: it is not JSON") from error
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise MalformedBodyError("the body can not be read: Infinity is not a number of JSON")
+
+
+def _read_inputs(inputs: list[_Input], blocks: memoryview) -> Tensors:
+    tensors: Tensors = {}
+    start = 0
+    for one in inputs:
+        name = one.name[:_MAX_NAME_LENGTH]
+        if one.name in tensors:
+            raise InvalidInputError(f"input {name} is given twice")
+        _refuse_shared_memory(one.parameters, f"input {name}")
+        stop = start + _num_binary_bytes(one)
+        if stop > len(blocks):
+            raise MalformedBodyError(
+                f"input {name}: expecting {stop - len(blocks)} additional bytes"
+            )
+        tensors[one.name] = _read_tensor(one, blocks[start:stop])
+        start = stop
+    if start < len(blocks):
+        raise MalformedBodyError(
+            f"unexpected additional input data: {len(blocks) - start} bytes after the last tensor"
+        )
+    return tensors
+
+
+def _num_binary_bytes(one: _Input) -> int:
+    has_size = one.parameters is not None and "binary_data_size" in one.parameters
+    if has_size == _has_data(one):
+        raise InvalidInputError(
+            f"input {one.name[:_MAX_NAME_LENGTH]} must have either data or binary_data_size"
+        )
+    return _count(one.parameters or {}, "binary_data_size")
+
+
+def _read_tensor(one: _Input, block: memoryview) -> NDArray[Any]:
+    name = one.name[:_MAX_NAME_LENGTH]
+    datatype = _DATATYPES.get(one.datatype)
+    if datatype is None:
+        raise InvalidInputError(f"input {name}: datatype must be one of {', '.join(NUMPY_DTYPES)}")
+    if not 1 <= len(one.shape) <= _MAX_DIMENSIONS:
+        raise InvalidInputError(f"input {name}: shape must have 1 to {_MAX_DIMENSIONS} dimensions")
+    if _has_data(one):
+        return _read_json(one, datatype, name)
+    expected = math.prod(one.shape) * NUMPY_DTYPES[datatype].itemsize
+    if len(block) != expected:
+        raise InvalidInputError(
+            f"input {name}: binary_data_size must be {expected} for its shape and datatype"
+        )
+    if datatype == "BOOL":  # any other byte would be a third truth value
+        values: NDArray[Any] = np.frombuffer(block, np.uint8) != 0
+    else:
+        values = np.frombuffer(block, NUMPY_DTYPES[datatype])
+    return values.reshape(one.shape)
+
+
+def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
+    depth = _opening_brackets(one.data)
+    if depth not in {1, len(one.shape)}:
+        raise InvalidInputError(f"input {name}: data must be flat, or nested as its shape")
+    try:
+        with np.errstate(over="ignore"):  # the runner refuses what is not finite
+            values = np.array(
+                _data_decoder(datatype, depth).decode(one.data), NUMPY_DTYPES[datatype]
+            )
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"input {name}: data: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(
+            f"input {name}: data must be even rows of {datatype} numbers"
+        ) from error
+    if values.size != math.prod(one.shape) or (depth > 1 and values.shape != tuple(one.shape)):
+        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} numbers")
+    return values.reshape(one.shape)
+
+
+def _has_data(one: _Input) -> bool:
+    return len(memoryview(one.data)) > 0
+
+
+def _opening_brackets(data: msgspec.Raw) -> int:
+    found = _OPENING.match(data)
+    return found[0].count(b"[") if found else 0
+
+
+@cache
+def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
+    kind = _KINDS[datatype]
+    for _ in range(depth):
+        kind = GenericAlias(list, (kind,))
+    return msgspec.json.Decoder(kind)
+
+
+def _read_outputs(
+    outputs: list[_Output] | tuple[()], *, is_binary: bool
+) -> tuple[RequestedOutput, ...]:
+    read: list[RequestedOutput] = []
+    for one in outputs:
+        place = f"output {one.name[:_MAX_NAME_LENGTH]}"
+        if any(one.name == other.name for other in read):
+            raise InvalidInputError(f"{place} is named twice")
+        _refuse_shared_memory(one.parameters, place)
+        if _count(one.parameters or {}, "classification"):
+            raise InvalidInputError(f"{place}: classification is not supported")
+        is_one_binary = _flag(one.parameters, "binary_data", default=is_binary)
+        read.append(RequestedOutput(one.name, is_one_binary))
+    return tuple(read)
+
+
+def _refuse_shared_memory(parameters: Parameters | None, place: str) -> None:
+    if parameters and "shared_memory_region" in parameters:
+        raise InvalidInputError(f"{place}: shared memory is not supported")
