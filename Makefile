@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check starter conformance bench constraints clean
+.PHONY: serve test setup format lint types contracts check starter conformance bench accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -51,6 +51,17 @@ conformance: setup  ## run Triton's perf_analyzer against the service; needs pip
 
 bench: setup  ## measure the promises of the service
 	$(BIN)/python -m benchmarks.promises
+
+# Single-threaded: sums, and so the weights, depend on the number of threads.
+accuracy: .venv/accuracy  ## score the defaults on official test parts beside rivals; continues
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.accuracy
+
+accuracy-smoke: .venv/accuracy  ## the same for the smallest set, with one seed
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.accuracy --seeds 1 --fresh tourism-yearly
+
+.venv/accuracy: .venv/development
+	$(PIP) --editable '.[train,dev,accuracy]'
+	touch $@
 
 constraints:  ## pin the newest versions that fit pyproject.toml
 	rm -rf .venv && $(PYTHON) -m venv .venv

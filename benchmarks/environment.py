@@ -10,15 +10,19 @@ from pathlib import Path
 _PACKAGES = ("fastapi", "numpy", "onnxruntime-gpu", "torch", "uvicorn")
 
 
-def describe_environment() -> dict[str, str]:
-    """Return what a reader must know to judge a figure."""
+def describe_environment(more_packages: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return what a reader must know to judge a figure.
+
+    Args:
+        more_packages: Packages whose versions matter beside those of the product.
+    """
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
+        **{name: version(name) for name in (*_PACKAGES, *more_packages)},
         "command": shlex.join(["python", "-m", *_module_and_arguments()]),
     }
 
@@ -32,4 +36,4 @@ def _processor() -> str:
 
 def _module_and_arguments() -> list[str]:
     spec = sys.modules["__main__"].__spec__
-    return [spec.name if spec else Path(sys.argv[0]).stem, *sys.argv[1:]]
+    return [spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).stem, *sys.argv[1:]]

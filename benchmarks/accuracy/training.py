@@ -1,0 +1,68 @@
+"""Trains and scores gatecast as ``gatecast train`` does, with its defaults or with variants."""
+
+import io
+import tempfile
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.accuracy.data_sets import DataSet
+from models import metrics
+from models.backtest import Scores, forecast_windows, score
+from models.defaults import choose_config, choose_options
+from models.run import Plan, train_forecaster
+from models.series import FloatArray
+from models.training import TrainingOptions
+
+_OPTIONS = {field.name for field in fields(TrainingOptions)}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Scores of one method on one set, and what they cost."""
+
+    scores: Scores
+    seconds: float
+    num_steps: int = 0
+    transform: str = ""
+
+
+def score_forecasts(data: DataSet, quantiles: FloatArray) -> Scores:
+    """Score ``quantiles`` ``(windows, horizon, levels)`` of all windows of ``data``."""
+    windows = data.windows
+    actual = np.stack([w.series.target[w.origin : w.origin + data.horizon] for w in windows])
+    season = data.items.season
+    scales = [metrics.seasonal_scale(w.series.target[: w.origin], season) for w in windows]
+    return score(actual, quantiles, np.array(scales))
+
+
+def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, FloatArray]:
+    """Train on the training part of ``data``; score on the rest, and return the forecasts too.
+
+    Args:
+        data: What to train on and to score.
+        variant: Fields of ``TrainingOptions`` and ``NetworkConfig`` that differ from the defaults.
+    """
+    started = time.monotonic()
+    torch.set_num_threads(1)
+    items = data.training_part
+    options = choose_options(items, wanted={k: v for k, v in variant.items() if k in _OPTIONS})
+    config = choose_config(
+        items,
+        horizon=data.horizon,
+        context_length=options.context_length,
+        wanted={k: v for k, v in variant.items() if k not in _OPTIONS},
+    )
+    console = Console(file=io.StringIO())
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint = train_forecaster(Plan(items, config, options), Path(directory), console)
+    forecasts = forecast_windows(checkpoint.network, data.windows)
+    seconds = round(time.monotonic() - started, 1)
+    num_steps = int(str(checkpoint.training.config["num_steps"]))
+    scores = score_forecasts(data, forecasts)
+    return Result(scores, seconds, num_steps, config.transform), forecasts
