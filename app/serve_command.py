@@ -9,6 +9,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from app.settings import Settings, load_settings
+from app.supervisor import Supervisor
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,6 +35,4 @@ def serve(**options: Any) -> None:
     """
     given = {name: value for name, value in options.items() if value is not None}
     settings = load_settings(**given)
-    from app.supervisor import Supervisor  # noqa: PLC0415 - metrics read their directory at import
-
     sys.exit(asyncio.run(Supervisor(settings).run()))
