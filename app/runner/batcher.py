@@ -39,8 +39,8 @@ class DynamicBatcher:
         model_name: Label of the metrics and the statistics.
         model_version: Label of the statistics.
         executor: Where runs happen; None runs in the event loop's own thread, which on a CPU is
-            faster than
-            handing the interpreter lock over, and lets frames gather in the sockets meanwhile.
+            faster than handing the interpreter lock over, and lets frames gather in the sockets
+            meanwhile.
         clock: Monotonic seconds.
     """
 
