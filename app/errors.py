@@ -9,6 +9,7 @@ GatecastError
 ├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ModelNotFoundError           no such model or version
+├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
 ├── NotSupportedError            a part of a protocol that this service does not have
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
@@ -66,6 +67,10 @@ class UnauthorizedError(GatecastError):
 
 class ModelNotFoundError(GatecastError):
     """No model of that name, or no such version of it, is served."""
+
+
+class NoForecasterError(GatecastError):
+    """The model is served as tensors alone: its file has no card."""
 
 
 class NotSupportedError(GatecastError):

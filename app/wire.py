@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from app.statistics import VersionStatistics
-from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
+from app.tensors import (
+    DATATYPES,
+    NUMPY_DTYPES,
+    Datatype,
+    Tensors,
+    tensor_bytes,
+    unpack_texts,
+)
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
@@ -63,12 +70,18 @@ class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
 
 
 class ServedModel(msgspec.Struct, array_like=True, frozen=True):
-    """One version of one model; ``reason`` says why it is not ready, ``card`` is JSON."""
+    """One version of one model.
+
+    Attributes:
+        reason: Why it is not ready; empty where it is.
+        interface: Its ``Interface`` in JSON, empty where it is not ready.
+        card: Its ``Card`` in JSON, empty where it has none.
+    """
 
     model_name: str
     model_version: int
-    is_ready: bool
     reason: str
+    interface: str
     card: str
 
 
@@ -112,21 +125,20 @@ def encode(message: ToRunner | ToGateway) -> bytes:
 def pack_tensors(tensors: Tensors) -> list[Tensor]:
     """Describe arrays for the wire, without a copy where they are contiguous."""
     return [
-        Tensor(name, DATATYPES[array.dtype], array.shape, _bytes_of(array))
+        Tensor(name, DATATYPES[array.dtype], array.shape, tensor_bytes(array))
         for name, array in tensors.items()
     ]
 
 
 def unpack_tensors(tensors: list[Tensor]) -> Tensors:
     """Return the arrays; they are read-only views of the frame."""
-    return {
-        t.name: np.frombuffer(t.data, NUMPY_DTYPES[t.datatype]).reshape(t.shape) for t in tensors
-    }
+    return {tensor.name: _array_of(tensor).reshape(tensor.shape) for tensor in tensors}
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
-    # a view of no bytes can not be cast
-    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+def _array_of(tensor: Tensor) -> NDArray[Any]:
+    if tensor.datatype == "BYTES":
+        return unpack_texts(tensor.data)
+    return np.frombuffer(tensor.data, NUMPY_DTYPES[tensor.datatype])
 
 
 class FrameProtocol(asyncio.Protocol):

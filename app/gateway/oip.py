@@ -56,8 +56,8 @@ class InferEndpoints:
         model = self._catalog.find_ready(model_name, model_version)
         exchange.model_name = model.model_name
         asked = await self._read(request, model)
-        inputs = fit_inputs(asked.inputs, model.card)
-        wanted = wanted_outputs(asked, model.card)
+        inputs = fit_inputs(asked.inputs, model.interface)
+        wanted = wanted_outputs(asked, model.interface)
         limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
         async with cancel_when_caller_leaves(request.receive):
             outputs = await self._service.infer(
@@ -80,7 +80,7 @@ class InferEndpoints:
         )
         length = parse_header_length(request.headers.get(HEADER_LENGTH), len(body))
         if not length and HEADER_LENGTH.lower() in request.headers:
-            spec = raw_input(model.card)
+            spec = raw_input(model.interface)
             return parse_raw_request(body, spec.name, spec.datatype)
         if length <= _INLINE_BYTES:
             return parse_request(body, length)

@@ -119,9 +119,7 @@ class OipEndpoints:
         )
         is_ready_only = _read_index_request(body).ready
         versions = [version for model in self._catalog.models() for version in model.versions]
-        return JSONResponse(
-            [_index_entry(v) for v in versions if v.card is not None or not is_ready_only]
-        )
+        return JSONResponse([_index_entry(v) for v in versions if v.is_ready or not is_ready_only])
 
     async def load_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
         """Refuse to load a model: the repository is read once, at start."""
@@ -152,7 +150,7 @@ def _index_entry(version: ModelVersion) -> Json:
     return {
         "name": version.model_name,
         "version": str(version.model_version),
-        "state": "UNAVAILABLE" if version.card is None else "READY",
+        "state": "READY" if version.is_ready else "UNAVAILABLE",
         "reason": version.reason,
     }
 

@@ -19,19 +19,16 @@ import orjson
 from numpy.typing import NDArray
 
 from app.errors import InvalidInputError, MalformedBodyError
-from app.tensors import NUMPY_DTYPES, Datatype, Tensors
+from app.tensors import NUMPY_DTYPES, Datatype, Tensors, unpack_texts
 
 _MAX_DIMENSIONS = 8
 _MAX_NAME_LENGTH = 64
 _OPENING = re.compile(rb"[\s\[]*")
 _DATATYPES: dict[str, Datatype] = {name: name for name in NUMPY_DTYPES}
-_KINDS: dict[Datatype, Any] = {
-    "BOOL": bool,
-    "INT32": int,
-    "INT64": int,
-    "FP32": float | None,
-    "FP64": float | None,
-}
+NO_JSON = "FP16"
+"""As in Triton, numbers of this type are sent as bytes alone."""
+_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float | None, "O": str}
+"""What the elements are in JSON, by NumPy's kind of the type."""
 
 Parameters = dict[str, Any]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -245,6 +242,8 @@ def _read_tensor(one: _Input, block: memoryview) -> NDArray[Any]:
         raise InvalidInputError(f"input {name}: shape must have 1 to {_MAX_DIMENSIONS} dimensions")
     if _has_data(one):
         return _read_json(one, datatype, name)
+    if datatype == "BYTES":
+        return _read_texts(one, block, name)
     expected = math.prod(one.shape) * NUMPY_DTYPES[datatype].itemsize
     if len(block) != expected:
         raise InvalidInputError(
@@ -257,7 +256,19 @@ def _read_tensor(one: _Input, block: memoryview) -> NDArray[Any]:
     return values.reshape(one.shape)
 
 
+def _read_texts(one: _Input, block: memoryview, name: str) -> NDArray[Any]:
+    try:
+        texts = unpack_texts(block)
+    except ValueError as error:
+        raise InvalidInputError(f"input {name}: not BYTES in UTF-8: {error}") from error
+    if texts.size != math.prod(one.shape):
+        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} elements")
+    return texts.reshape(one.shape)
+
+
 def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
+    if datatype == NO_JSON:
+        raise InvalidInputError(f"input {name}: {NO_JSON} must be sent as binary data")
     depth = _opening_brackets(one.data)
     if depth not in {1, len(one.shape)}:
         raise InvalidInputError(f"input {name}: data must be flat, or nested as its shape")
@@ -270,10 +281,10 @@ def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
         raise InvalidInputError(f"input {name}: data: {error}") from error
     except (ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"input {name}: data must be even rows of {datatype} numbers"
+            f"input {name}: data must be even rows of {datatype} elements"
         ) from error
     if values.size != math.prod(one.shape) or (depth > 1 and values.shape != tuple(one.shape)):
-        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} numbers")
+        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} elements")
     return values.reshape(one.shape)
 
 
@@ -288,7 +299,7 @@ def _opening_brackets(data: msgspec.Raw) -> int:
 
 @cache
 def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
-    kind = _KINDS[datatype]
+    kind = _KINDS[NUMPY_DTYPES[datatype].kind]
     for _ in range(depth):
         kind = GenericAlias(list, (kind,))
     return msgspec.json.Decoder(kind)

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.openapi import FORECAST_STATUSES, oip_error_responses
+from app.tensors import NUMPY_DTYPES
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ _TENSOR: Json = {
     "properties": {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string", "enum": ["BOOL", "INT32", "INT64", "FP32", "FP64"]},
+        "datatype": {"type": "string", "enum": list(NUMPY_DTYPES)},
         "parameters": _PARAMETERS,
         "data": {"type": "array", "items": {}, "description": "Flat, or nested as the shape."},
     },

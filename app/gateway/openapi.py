@@ -25,6 +25,7 @@ _DESCRIPTIONS = {
     401: "The API key is missing or not known.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
+    409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",
@@ -40,7 +41,7 @@ _SECURITY_SCHEMES = {
 }
 _OPEN_OR_KEY: list[Json] = [{}, {"bearer": []}, {"api_key": []}]
 
-FORECAST_STATUSES = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
+FORECAST_STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 500, 503, 504)
 MODEL_STATUSES = (401, 404, 422, 500, 503)
 
 _MONTHLY_SALES = (

@@ -23,6 +23,7 @@ from app.errors import (
     OverloadedError,
     RetryableError,
 )
+from app.interface import Interface
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
@@ -48,19 +49,31 @@ _decoder = msgspec.msgpack.Decoder(ToGateway)
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of one model; ``card`` is None, and ``reason`` set, where it did not load."""
+    """One version of one model.
+
+    Attributes:
+        interface: None where it did not load.
+        reason: Why it did not load; empty where it did.
+        card: None where it did not load, and where it is served as tensors alone.
+    """
 
     model_name: str
     model_version: int
-    card: Card | None
-    reason: str
+    interface: Interface | None
+    reason: str = ""
+    card: Card | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be run."""
+        return self.interface is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Rows to run, batch on axis 0; states may be left out.
+    """Rows to run; states may be left out.
 
-    ``deadline`` is a time of ``time.monotonic()``.
+    ``deadline`` is a time of ``time.monotonic()``, ``steps`` the padded steps of all rows.
     """
 
     model_name: str
@@ -68,6 +81,7 @@ class Inference:
     inputs: Tensors
     outputs: tuple[str, ...]
     deadline: float
+    steps: int
 
 
 class Runners(Protocol):
@@ -143,9 +157,7 @@ class RunnerPool:
     @property
     def is_ready(self) -> bool:
         """Whether a runner is connected, has loaded a model and was heard of lately."""
-        return any(
-            model.card is not None for connection in self._live() for model in connection.models
-        )
+        return any(model.is_ready for connection in self._live() for model in connection.models)
 
     @property
     def device(self) -> str:
@@ -162,10 +174,9 @@ class RunnerPool:
         if not live:
             raise _no_runner()
         connection = min(live, key=lambda c: c.outstanding_steps)
-        steps = inference.inputs["past_target"].size
-        if connection.outstanding_steps + steps > self._max_queue_steps:
+        if connection.outstanding_steps + inference.steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
-        return await connection.infer(inference, steps=steps)
+        return await connection.infer(inference)
 
     async def statistics(self) -> Sequence[VersionStatistics]:
         """Sum what all runners have done, as ``Runners.statistics``."""
@@ -215,16 +226,16 @@ class RunnerConnection(FrameProtocol):
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
 
-    async def infer(self, inference: Inference, *, steps: int) -> Tensors:
+    async def infer(self, inference: Inference) -> Tensors:
         """Send rows and wait for theirs; every way out of here forgets the call."""
         request_id = next(self._ids)
         frame = encode(_to_request(request_id, inference))
-        self.outstanding_steps += steps
+        self.outstanding_steps += inference.steps
         try:
             outputs: Tensors = await self._ask(request_id, frame, inference.deadline)
             return outputs
         finally:
-            self.outstanding_steps -= steps
+            self.outstanding_steps -= inference.steps
             if self._calls.pop(request_id, None) is not None:
                 self.send(encode(CancelRequest(request_id)))
 
@@ -296,8 +307,13 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
 
 
 def _to_model_version(model: ServedModel) -> ModelVersion:
-    card = Card.model_validate_json(model.card) if model.is_ready else None
-    return ModelVersion(model.model_name, model.model_version, card, model.reason)
+    return ModelVersion(
+        model.model_name,
+        model.model_version,
+        interface=Interface.from_json(model.interface) if model.interface else None,
+        reason=model.reason,
+        card=Card.model_validate_json(model.card) if model.card else None,
+    )
 
 
 def _to_error(failure: InferFailure) -> GatecastError:

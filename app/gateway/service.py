@@ -15,7 +15,7 @@ from app.errors import (
     ModelOutputError,
     PayloadTooLargeError,
 )
-from app.gateway.catalog import ReadyModel
+from app.gateway.catalog import Forecaster, ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.forecast_schemas import ForecastRequest
 from app.gateway.preparation import PreparedRequest, Row, prepare_request
@@ -39,7 +39,7 @@ class SeriesQuantiles:
 class Forecast:
     """Forecasts of a request, by position in it; each is in exactly one of the two mappings."""
 
-    model: ReadyModel
+    model: Forecaster
     item_ids: tuple[str | None, ...]
     horizon: int
     quantile_levels: tuple[float, ...]
@@ -54,7 +54,7 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
-    def prepare(self, request: ForecastRequest, model: ReadyModel) -> PreparedRequest:
+    def prepare(self, request: ForecastRequest, model: Forecaster) -> PreparedRequest:
         """Check a request and turn its series into rows; a wrong one is refused in its place.
 
         This only computes; a large request is better prepared off the event loop.
@@ -65,7 +65,7 @@ class ForecastService:
         return prepare_request(request, model.card, self._settings)
 
     async def forecast(
-        self, prepared: PreparedRequest, model: ReadyModel, *, deadline: float
+        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -96,40 +96,41 @@ class ForecastService:
     async def infer(
         self, inputs: Tensors, outputs: Sequence[str], model: ReadyModel, *, deadline: float
     ) -> Tensors:
-        """Run tensors as they are, batch on axis 0; more rows than one run takes are divided.
+        """Run tensors as they are; more rows than one run takes are divided.
 
         Raises:
             PayloadTooLargeError: There are more rows or steps than a request may have.
             GatecastError: As ``Runners.infer``.
         """
-        rows, time_steps = inputs["past_target"].shape
-        self._check_size(rows, time_steps)
+        interface = model.interface
+        rows, length = interface.rows_of(inputs), interface.length_of(inputs)
+        self._check_size(rows, length)
         limits = self._settings
-        step = max(1, min(limits.max_batch_size, limits.max_batch_steps // time_steps))
+        step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
+        if not interface.is_mergeable:
+            step = rows
         parts = [
             partial(
                 Inference,
                 model_name=model.model_name,
                 model_version=model.model_version,
-                inputs={name: array[start : start + step] for name, array in inputs.items()},
+                inputs=interface.slice_rows(inputs, start, start + step),
                 outputs=tuple(outputs),
                 deadline=deadline,
+                steps=min(step, rows - start) * length,
             )
             for start in range(0, rows, step)
         ]
-        ran = await self._infer_all(parts, deadline)
-        if len(ran) == 1:
-            return ran[0]
-        return {name: np.concatenate([part[name] for part in ran]) for name in outputs}
+        return interface.join_rows(await self._infer_all(parts, deadline))
 
-    def _check_size(self, rows: int, time_steps: int) -> None:
+    def _check_size(self, rows: int, length: int) -> None:
         if rows > self._settings.max_series:
             raise PayloadTooLargeError(
                 f"a request may hold at most {self._settings.max_series} rows"
             )
-        if rows * time_steps > self._settings.max_steps:
+        if rows * length > self._settings.max_steps:
             raise PayloadTooLargeError(
-                f"a request may hold at most {self._settings.max_steps} values of past_target"
+                f"a request may hold at most {self._settings.max_steps} steps, all rows"
             )
 
     async def _infer_all(
@@ -161,13 +162,15 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: ReadyModel, deadline: float) -> Inference:
+    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
+        inputs = stack_rows(rows)
         return Inference(
             model_name=model.model_name,
             model_version=model.model_version,
-            inputs=stack_rows(rows),
+            inputs=inputs,
             outputs=("quantiles",),
             deadline=deadline,
+            steps=inputs["past_target"].size,
         )
 
 

@@ -137,6 +137,9 @@ def _limits_of(settings: Settings) -> BatchLimits:
 def _report_of(model: LoadedModel) -> ModelReport:
     if model.engine is None:
         return ModelReport(model.model_name, model.model_version, reason=model.reason)
+    if not model.engine.has_card:
+        names = ", ".join(spec.name for spec in model.engine.interface.inputs)
+        return ModelReport(model.model_name, model.model_version, f"tensors, from {names}")
     card = model.engine.card
     summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
     example = json.dumps(example_request(card))

@@ -1,10 +1,11 @@
 """Requests that wait for one model: admission by work, and the choice of the next batch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from app.errors import GatecastError, OverloadedError
+from app.interface import Extent
 from app.tensors import Tensors
 
 _MAX_CANDIDATES = 512
@@ -33,19 +34,18 @@ class PendingRequest:
     __slots__ = (
         "_answer",
         "deadline",
+        "extent",
         "inputs",
         "is_queued",
-        "length",
         "outputs",
         "queued_at",
-        "real_steps",
-        "rows",
     )
 
     def __init__(
         self,
         inputs: Tensors,
         outputs: Sequence[str],
+        extent: Extent,
         *,
         deadline: float,
         queued_at: float,
@@ -55,8 +55,7 @@ class PendingRequest:
         self.outputs = outputs
         self.deadline = deadline
         self.queued_at = queued_at
-        self.rows, self.length = inputs["past_target"].shape
-        self.real_steps = int(inputs["sequence_lens"].sum())
+        self.extent = extent
         self.is_queued = False
         self._answer: Callable[[Tensors | GatecastError], None] | None = answer
 
@@ -64,11 +63,6 @@ class PendingRequest:
     def is_waiting(self) -> bool:
         """Whether its caller still waits for an answer."""
         return self._answer is not None
-
-    @property
-    def steps(self) -> int:
-        """Padded steps: the work that it asks for."""
-        return int(self.rows * self.length)
 
     def answer(self, answer: Tensors | GatecastError) -> None:
         """Answer the caller, unless that has happened or the caller has left."""
@@ -104,11 +98,11 @@ class RequestQueue:
         Raises:
             OverloadedError: The work that waits already would exceed its bound.
         """
-        if self.steps + request.steps > self._limits.max_queue_steps and self._requests:
+        if self.steps + request.extent.steps > self._limits.max_queue_steps and self._requests:
             raise OverloadedError("the queue of this model is full", self._retry_after_s())
         self._requests.append(request)
         request.is_queued = True
-        self.steps += request.steps
+        self.steps += request.extent.steps
 
     def abandon(self, request: PendingRequest) -> None:
         """Forget a request whose caller has left; its work counts no more."""
@@ -117,7 +111,7 @@ class RequestQueue:
 
     def is_full_batch(self) -> bool:
         """Whether waiting longer could not make the next batch larger."""
-        rows = sum(request.rows for request in self._requests if request.is_waiting)
+        rows = sum(request.extent.rows for request in self._requests if request.is_waiting)
         return rows >= self._limits.max_batch_size or self.steps >= self._limits.max_batch_steps
 
     def oldest_queued_at(self) -> float | None:
@@ -134,7 +128,7 @@ class RequestQueue:
             request = self._requests.popleft()
             if not request.is_waiting or request.deadline <= now:
                 dropped.append(request)
-            elif budget.admit(request):
+            elif budget.admit(request.extent):
                 batch.append(request)
             else:
                 passed.append(request)
@@ -161,7 +155,7 @@ class RequestQueue:
     def _release(self, request: PendingRequest) -> None:
         if request.is_queued:
             request.is_queued = False
-            self.steps -= request.steps
+            self.steps -= request.extent.steps
 
     def _max_batch_steps(self) -> int:
         if not self._steps_per_s:
@@ -181,25 +175,26 @@ class _Budget:
         self._limits = limits
         self._max_steps = max_steps
         self._rows = self._longest = self._real_steps = 0
-        self._names: Iterable[str] = ()
+        self._group: Hashable = None
 
     @property
     def is_spent(self) -> bool:
-        return self._rows >= self._limits.max_batch_size
+        return self._rows > 0 and (self._group is None or self._rows >= self._limits.max_batch_size)
 
-    def admit(self, request: PendingRequest) -> bool:
-        rows = self._rows + request.rows
-        longest = max(self._longest, request.length)
-        real_steps = self._real_steps + request.real_steps
+    def admit(self, extent: Extent) -> bool:
+        rows = self._rows + extent.rows
+        longest = max(self._longest, extent.length)
+        real_steps = self._real_steps + extent.real_steps
         padded = rows * longest
         fits = (
             rows <= self._limits.max_batch_size
             and padded <= self._max_steps
             and padded - real_steps <= self._limits.max_padding_share * padded
-            and request.inputs.keys() == self._names
+            and extent.group is not None
+            and extent.group == self._group
         )
         if self._rows and not fits:
             return False
         self._rows, self._longest, self._real_steps = rows, longest, real_steps
-        self._names = request.inputs.keys()
+        self._group = extent.group
         return True

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from app.errors import GatecastError, InvalidInputError, ModelNotFoundError, RetryableError
 from app.runner.batcher import DynamicBatcher
-from app.runner.checks import check_inputs
+from app.runner.checks import check_inputs, check_outputs
 from app.runner.queue import PendingRequest
 from app.runner.repository import LoadedModel
 from app.statistics import VersionStatistics
@@ -109,12 +109,14 @@ class RunnerServer:
             raise ModelNotFoundError("this runner does not serve that model version")
         arrived = time.monotonic()
         try:
+            interface = model.engine.interface
             inputs = _unpack(message)
-            check_inputs(inputs, model.engine.card)
-            _check_outputs(message.outputs, model)
+            check_inputs(inputs, interface)
+            check_outputs(message.outputs, interface)
             request = PendingRequest(
                 inputs,
                 message.outputs,
+                interface.extent_of(inputs),
                 deadline=message.deadline,
                 queued_at=arrived,
                 answer=partial(connection.answer, message.id),
@@ -189,25 +191,17 @@ def _unpack(message: InferRequest) -> Tensors:
         raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
 
 
-def _check_outputs(outputs: list[str], model: LoadedModel) -> None:
-    if model.engine is None:
-        return
-    card = model.engine.card
-    known = {spec.name for spec in card.outputs} | {state.next_name for state in card.states}
-    if not outputs or not known.issuperset(outputs):
-        raise InvalidInputError(f"outputs must be some of {', '.join(sorted(known))}")
-
-
 def _status_of(models: list[LoadedModel], device: str) -> RunnerStatus:
     providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
-    served = [
-        ServedModel(
-            model.model_name,
-            model.model_version,
-            is_ready=model.engine is not None,
-            reason=model.reason,
-            card=model.engine.card.model_dump_json() if model.engine is not None else "",
-        )
-        for model in models
-    ]
-    return RunnerStatus(device, providers, served)
+    return RunnerStatus(device, providers, [_describe(model) for model in models])
+
+
+def _describe(model: LoadedModel) -> ServedModel:
+    engine = model.engine
+    return ServedModel(
+        model.model_name,
+        model.model_version,
+        reason=model.reason,
+        interface=engine.interface.to_json() if engine is not None else "",
+        card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+    )

@@ -17,7 +17,7 @@ from app.errors import DeadlineExceededError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.oip_routes import INFER_EXAMPLE
-from app.gateway.runner_client import Inference, ModelVersion
+from app.gateway.runner_client import Inference
 from app.runner.checks import check_inputs
 from app.runner.engine import OrtEngine
 from app.settings import load_settings
@@ -31,7 +31,7 @@ from tests.api.oip import (
     json_input,
     read_outputs,
 )
-from tests.fakes import FakeRunners
+from tests.fakes import FakeRunners, forecaster
 from tests.tiny_artifact import tiny_artifact
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ class CheckedRunners(FakeRunners):
 
     async def infer(self, inference: Inference) -> Tensors:  # type: ignore[explicit-override]
         assert isinstance(self.engine, OrtEngine)
-        check_inputs(inference.inputs, self.engine.card)
+        check_inputs(inference.inputs, self.engine.interface)
         return await super().infer(inference)
 
 
@@ -55,7 +55,7 @@ def engine() -> OrtEngine:
 
 @pytest.fixture
 def runners(engine: OrtEngine) -> FakeRunners:
-    return CheckedRunners(ModelVersion("tiny", 1, engine.card, ""), engine=engine)
+    return CheckedRunners(forecaster("tiny", 1, engine.card), engine=engine)
 
 
 @pytest.fixture
@@ -328,10 +328,10 @@ async def test_priority_and_unknown_parameters_are_taken(client: AsyncClient) ->
         ({"inputs": [json_input(TARGET)] * 2}, 422, "twice"),
         ({"inputs": [json_input(TARGET, "x" * 500)]}, 422, "no input xxx"),
         ({"inputs": [json_input(TARGET.astype("f8"))]}, 422, "FP32"),
-        ({"inputs": [json_input(TARGET) | {"datatype": "FP16"}]}, 422, "datatype"),
+        ({"inputs": [json_input(TARGET) | {"datatype": "BF16"}]}, 422, "datatype"),
         ({"inputs": [json_input(TARGET[0])]}, 422, "2 dimensions"),
         ({"inputs": [json_input(TARGET[:0])]}, 422, "empty"),
-        ({"inputs": [json_input(TARGET) | {"shape": [2, 11]}]}, 422, "22 numbers"),
+        ({"inputs": [json_input(TARGET) | {"shape": [2, 11]}]}, 422, "22 elements"),
         ({"inputs": [json_input(TARGET) | {"shape": [-2, -12]}]}, 422, "shape"),
         ({"inputs": [json_input(TARGET) | {"shape": []}]}, 422, "1 to 8"),
         ({"inputs": [json_input(TARGET) | {"shape": [2**31] * 8}]}, 422, "shape"),

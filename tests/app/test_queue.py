@@ -1,11 +1,13 @@
 """Admission and the choice of the next batch, without an event loop."""
 
-import numpy as np
+from collections.abc import Hashable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import GatecastError, OverloadedError
+from app.interface import Extent
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
 from app.tensors import Tensors
 
@@ -24,13 +26,12 @@ def request(
     rows: int = 1,
     deadline: float = 10.0,
     answers: list[Tensors | GatecastError] | None = None,
+    group: Hashable = "without state",
 ) -> PendingRequest:
     return PendingRequest(
-        {
-            "past_target": np.zeros((rows, length), np.float32),
-            "sequence_lens": np.full(rows, length, np.int32),
-        },
+        {},
         ["quantiles"],
+        Extent(rows, length, rows * length, group),
         deadline=deadline,
         queued_at=0.0,
         answer=(answers if answers is not None else []).append,
@@ -45,7 +46,7 @@ def filled(*lengths: int) -> RequestQueue:
 
 
 def take(queue: RequestQueue, now: float = 0.0) -> list[int]:
-    return [taken.length for taken in queue.take(now)[0]]
+    return [taken.extent.length for taken in queue.take(now)[0]]
 
 
 def test_requests_of_like_length_share_a_batch() -> None:
@@ -88,15 +89,21 @@ def test_rows_of_one_request_stay_together() -> None:
     queue.put(request(10, rows=5))
     queue.put(request(10, rows=4))
     queue.put(request(10, rows=3))
-    assert [taken.rows for taken in queue.take(0.0)[0]] == [5, 3]
+    assert [taken.extent.rows for taken in queue.take(0.0)[0]] == [5, 3]
 
 
-def test_requests_with_and_without_state_do_not_share_a_batch() -> None:
+def test_requests_of_different_groups_do_not_share_a_batch() -> None:
     queue = filled(10)
-    carried = request(10)
-    carried.inputs["hidden_state"] = np.zeros((1, 2, 8), np.float32)
-    queue.put(carried)
-    assert len(take(queue)) == 1
+    queue.put(request(10, group="with state"))
+    queue.put(request(10))
+    assert [take(queue), take(queue)] == [[10, 10], [10]]
+
+
+def test_requests_without_a_group_run_alone() -> None:
+    queue = RequestQueue(LIMITS)
+    queue.put(request(10, group=None))
+    queue.put(request(10, group=None))
+    assert [take(queue), take(queue)] == [[10], [10]]
 
 
 def test_full_queue_is_refused_with_a_time_to_retry() -> None:
@@ -146,8 +153,8 @@ def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, i
     taken: list[PendingRequest] = []
     while len(queue):
         batch, _ = queue.take(0.0)
-        rows, longest = sum(p.rows for p in batch), max(p.length for p in batch)
-        real = sum(p.real_steps for p in batch)
+        rows, longest = sum(p.extent.rows for p in batch), max(p.extent.length for p in batch)
+        real = sum(p.extent.real_steps for p in batch)
         padded = rows * longest
         assert len(batch) == 1 or (rows <= 8 and padded <= 1000 and real >= 0.75 * padded)
         taken += batch

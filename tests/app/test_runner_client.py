@@ -72,7 +72,7 @@ def inference(
         "past_target": np.array([values], np.float32),
         "sequence_lens": np.array([len(values)], np.int32),
     }
-    return Inference("tiny", 1, inputs, outputs, time.monotonic() + seconds)
+    return Inference("tiny", 1, inputs, outputs, time.monotonic() + seconds, len(values))
 
 
 async def test_answers_equal_those_of_the_engine(tmp_path: Path, ort_engine: OrtEngine) -> None:
@@ -98,7 +98,7 @@ async def test_models_are_listed_with_their_cards_and_reasons(
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         sound, refused = pool.models()
     assert sound.card == ort_engine.card
-    assert (refused.card, refused.reason) == (None, "damaged")
+    assert (refused.interface, refused.card, refused.reason) == (None, None, "damaged")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_unknown_output_is_refused(tmp_path: Path, ort_engine: OrtEngine) 
 
 async def test_unknown_model_is_refused(tmp_path: Path, ort_engine: OrtEngine) -> None:
     call = inference([1.0])
-    other = Inference("other", 1, call.inputs, call.outputs, call.deadline)
+    other = Inference("other", 1, call.inputs, call.outputs, call.deadline, 1)
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         with pytest.raises(ModelNotFoundError):
             await pool.infer(other)
