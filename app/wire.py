@@ -36,6 +36,24 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
     data: memoryview
 
 
+class SequencePart(msgspec.Struct, array_like=True, frozen=True):
+    """Where a request stands in a sequence, whose state its runner keeps.
+
+    Attributes:
+        id: As the caller names it; 5 and "5" are two sequences.
+        is_start: Whether the state begins anew.
+        is_end: Whether the state is forgotten after the answer.
+        owner: Id of the caller's key, so that no key reaches the sequences of another.
+        model_name: Of the model that carries the state.
+    """
+
+    id: int | str
+    is_start: bool
+    is_end: bool
+    owner: str
+    model_name: str
+
+
 class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Gateway to runner: run these rows. ``deadline`` is in seconds of the monotonic clock."""
 
@@ -45,6 +63,8 @@ class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     deadline: float
     inputs: list[Tensor]
     outputs: list[str]
+    priority: int = 0
+    sequence: SequencePart | None = None
 
 
 class CancelRequest(msgspec.Struct, array_like=True, frozen=True, tag=2):

@@ -24,6 +24,9 @@ EXTENSIONS = (
     "model_configuration",
     "model_repository",
     "parameters",
+    "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
     "statistics",
 )
 

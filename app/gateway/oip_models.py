@@ -42,7 +42,6 @@ def config(model: ReadyModel, settings: Settings) -> Json:
     """
     interface = model.interface
     required = {spec.name for spec in interface.required_inputs}
-    delay = round(settings.max_queue_delay_ms * 1000)
     return {
         "name": model.model_name,
         "platform": PLATFORM,
@@ -54,9 +53,28 @@ def config(model: ReadyModel, settings: Settings) -> Json:
             for spec in interface.inputs
         ],
         "output": [_tensor_config(spec, interface) for spec in interface.outputs],
-        "dynamic_batching": {"preferred_batch_size": [], "max_queue_delay_microseconds": delay},
+        **_scheduling(interface, settings),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
+    }
+
+
+def _scheduling(interface: Interface, settings: Settings) -> Json:
+    """Name the batcher: Triton's clients know either the one for sequences or the other."""
+    if settings.declare_sequences and interface.states:
+        idle_us = round(settings.sequence_idle_timeout_s * 1e6)
+        return {"sequence_batching": {"max_sequence_idle_microseconds": idle_us, "oldest": {}}}
+    delay_us = round(settings.max_queue_delay_ms * 1000)
+    priorities = {
+        "priority_levels": settings.priority_levels,
+        "default_priority_level": (settings.priority_levels + 1) // 2,
+    }
+    return {
+        "dynamic_batching": {
+            "preferred_batch_size": [],
+            "max_queue_delay_microseconds": delay_us,
+            **priorities,
+        }
     }
 
 

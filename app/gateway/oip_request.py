@@ -23,6 +23,7 @@ from app.tensors import NUMPY_DTYPES, Datatype, Tensors, unpack_texts
 
 _MAX_DIMENSIONS = 8
 _MAX_NAME_LENGTH = 64
+_MAX_SEQUENCE_ID_LENGTH = 128
 _OPENING = re.compile(rb"[\s\[]*")
 _DATATYPES: dict[str, Datatype] = {name: name for name in NUMPY_DTYPES}
 NO_JSON = "FP16"
@@ -66,6 +67,15 @@ class RequestedOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceFlags:
+    """Where a request stands in the sequence ``id``."""
+
+    id: int | str
+    is_start: bool
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TensorRequest:
     """A parsed request.
 
@@ -75,6 +85,8 @@ class TensorRequest:
         outputs: What is wanted; empty means all.
         is_binary: Form of outputs that the request does not name.
         timeout_s: Longest the request may take; None leaves it to the service.
+        priority: 1 is the highest; 0 leaves it to the service.
+        sequence: Where it stands in a sequence.
     """
 
     inputs: Tensors
@@ -82,6 +94,8 @@ class TensorRequest:
     outputs: tuple[RequestedOutput, ...] = ()
     is_binary: bool = False
     timeout_s: float | None = None
+    priority: int = 0
+    sequence: SequenceFlags | None = None
 
 
 def parse_header_length(text: str | None, num_bytes: int) -> int:
@@ -111,7 +125,6 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
     view = memoryview(body)
     request = _decode(view[:header_length])
     parameters = request.parameters or {}
-    check_parameters(parameters)
     is_binary = _flag(parameters, "binary_data_output", default=False)
     return TensorRequest(
         inputs=_read_inputs(request.inputs, view[header_length:]),
@@ -119,6 +132,8 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
         outputs=_read_outputs(request.outputs or (), is_binary=is_binary),
         is_binary=is_binary,
         timeout_s=_timeout(parameters),
+        priority=_count(parameters, "priority"),
+        sequence=_sequence(parameters),
     )
 
 
@@ -134,22 +149,23 @@ def parse_raw_request(body: bytes, name: str, datatype: Datatype) -> TensorReque
     return TensorRequest(inputs={name: np.frombuffer(body, dtype)[None]}, is_binary=True)
 
 
-def check_parameters(parameters: Parameters) -> None:
-    """Check the request parameters that the protocol knows; others are ignored.
-
-    Raises:
-        InvalidInputError: One has the wrong type, or needs what is not supported.
-    """
-    _count(parameters, "priority")
-    sequence_id = parameters.get("sequence_id")
-    has_sequence = sequence_id not in (None, 0, "") or any(
+def _sequence(parameters: Parameters) -> SequenceFlags | None:
+    """Read the sequence; an id of 0 or an empty one is none, as in Triton."""
+    is_start, is_end = (
         _flag(parameters, name, default=False) for name in ("sequence_start", "sequence_end")
     )
-    if has_sequence:
+    sequence_id = parameters.get("sequence_id")
+    if isinstance(sequence_id, str) and len(sequence_id) > _MAX_SEQUENCE_ID_LENGTH:
         raise InvalidInputError(
-            "sequences are not kept by this service; carry the state: give each answer's"
-            " next_* outputs as inputs of the next request"
+            f"parameter sequence_id may have at most {_MAX_SEQUENCE_ID_LENGTH} characters"
         )
+    if not isinstance(sequence_id, str):
+        sequence_id = _count(parameters, "sequence_id")
+    if sequence_id:
+        return SequenceFlags(sequence_id, is_start, is_end)
+    if is_start or is_end:
+        raise InvalidInputError("sequence_start and sequence_end need a sequence_id")
+    return None
 
 
 def _timeout(parameters: Parameters) -> float | None:

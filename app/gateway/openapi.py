@@ -34,6 +34,10 @@ _DESCRIPTIONS = {
     503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",
     504: "The time ran out.",
 }
+_OIP_DESCRIPTIONS = {
+    400: "The body can not be read, or a tensor or parameter is wrong.",
+    409: "The sequence can not go on: an earlier request of it failed, or the model was replaced.",
+}
 _SCHEMA = "#/components/schemas/{name}"
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, gc_..."},
@@ -83,7 +87,8 @@ def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare errors of a route below ``/v2``."""
     schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     content = {"application/json": {"schema": schema}}
-    return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
+    descriptions = _DESCRIPTIONS | _OIP_DESCRIPTIONS
+    return {s: {"description": descriptions[s], "content": content} for s in statuses}
 
 
 def forecast_responses() -> dict[int | str, Json]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from app.wire import (
     InferRequest,
     InferResult,
     RunnerStatus,
+    SequencePart,
     ServedModel,
     StatisticsReply,
     StatisticsRequest,
@@ -73,7 +75,11 @@ class ModelVersion:
 class Inference:
     """Rows to run; states may be left out.
 
-    ``deadline`` is a time of ``time.monotonic()``, ``steps`` the padded steps of all rows.
+    Attributes:
+        deadline: Time of ``time.monotonic()``.
+        steps: Padded steps of all rows.
+        priority: 1 is the highest, 0 leaves it to the service.
+        sequence: Where the request stands in a sequence, whose states the runner puts in.
     """
 
     model_name: str
@@ -82,6 +88,8 @@ class Inference:
     outputs: tuple[str, ...]
     deadline: float
     steps: int
+    priority: int = 0
+    sequence: SequencePart | None = None
 
 
 class Runners(Protocol):
@@ -113,6 +121,8 @@ class Runners(Protocol):
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner; cancelling the call cancels the request.
 
+        A part of a sequence goes to the runner that keeps it.
+
         Raises:
             InvalidInputError: The tensors do not fit the model.
             ModelNotFoundError: No such model.
@@ -121,6 +131,8 @@ class Runners(Protocol):
             DeadlineExceededError: The deadline passed first.
             ShuttingDownError: The runner is draining.
             EngineError: The run failed.
+            UnknownSequenceError: There is no such sequence.
+            SequenceConflictError: The sequence can not go on.
         """
         ...
 
@@ -173,7 +185,10 @@ class RunnerPool:
         live = self._live()
         if not live:
             raise _no_runner()
-        connection = min(live, key=lambda c: c.outstanding_steps)
+        if inference.sequence is None:
+            connection = min(live, key=lambda c: c.outstanding_steps)
+        else:
+            connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
         return await connection.infer(inference)
@@ -190,6 +205,17 @@ class RunnerPool:
                 key = (one.model_name, one.model_version)
                 totals.setdefault(key, VersionStatistics(*key)).add(one)
         return list(totals.values())
+
+    def _find_keeper(
+        self, part: SequencePart, live: Sequence["RunnerConnection"]
+    ) -> "RunnerConnection":
+        """Return the runner that keeps a sequence: every gateway finds the same one."""
+        sockets = self._sockets[:1] if self.device == "cuda" else self._sockets
+        name = f"{part.owner}\n{part.model_name}\n{part.id!r}"
+        keeper = self._connections.get(sockets[zlib.crc32(name.encode()) % len(sockets)])
+        if keeper is None or keeper not in live:
+            raise ModelNotReadyError("the runner that keeps this sequence is not up")
+        return keeper
 
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
@@ -303,6 +329,8 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
         deadline=inference.deadline,
         inputs=pack_tensors(inference.inputs),
         outputs=list(inference.outputs),
+        priority=inference.priority,
+        sequence=inference.sequence,
     )
 
 

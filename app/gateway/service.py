@@ -23,6 +23,7 @@ from app.gateway.runner_client import Inference, Runners
 from app.metrics import SERIES
 from app.settings import Settings
 from app.tensors import Tensors
+from app.wire import SequencePart
 
 _MAX_CONCURRENT_CHUNKS = 32
 
@@ -94,9 +95,24 @@ class ForecastService:
         )
 
     async def infer(
-        self, inputs: Tensors, outputs: Sequence[str], model: ReadyModel, *, deadline: float
+        self,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        model: ReadyModel,
+        *,
+        deadline: float,
+        priority: int = 0,
+        sequence: SequencePart | None = None,
     ) -> Tensors:
         """Run tensors as they are; more rows than one run takes are divided.
+
+        Args:
+            inputs: They fit the model's interface.
+            outputs: Names of what is wanted.
+            model: What to run.
+            deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            priority: 1 is the highest, 0 leaves it to the service.
+            sequence: Where the request stands in a sequence; its rows are never divided.
 
         Raises:
             PayloadTooLargeError: There are more rows or steps than a request may have.
@@ -105,10 +121,14 @@ class ForecastService:
         interface = model.interface
         rows, length = interface.rows_of(inputs), interface.length_of(inputs)
         self._check_size(rows, length)
-        limits = self._settings
-        step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
-        if not interface.is_mergeable:
-            step = rows
+        if sequence is not None and rows > self._settings.max_batch_size:
+            raise PayloadTooLargeError(
+                f"a request of a sequence may hold at most {self._settings.max_batch_size} rows"
+            )
+        step = rows
+        if interface.is_mergeable and sequence is None:
+            limits = self._settings
+            step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(
                 Inference,
@@ -118,6 +138,8 @@ class ForecastService:
                 outputs=tuple(outputs),
                 deadline=deadline,
                 steps=min(step, rows - start) * length,
+                priority=priority,
+                sequence=sequence,
             )
             for start in range(0, rows, step)
         ]

@@ -89,7 +89,7 @@ class DynamicBatcher:
         """
         if self._is_closing:
             raise ShuttingDownError("the runner is shutting down")
-        if request.deadline <= self._clock():
+        if request.terms.deadline <= self._clock():
             raise DeadlineExceededError("the deadline passed before the model ran")
         self._queue.put(request)
         self._metrics.observe_queue(self._queue)
@@ -176,13 +176,13 @@ class DynamicBatcher:
         self._metrics.observe_dropped(requests)
         now = self._clock()
         for request in requests:
-            self.statistics.queue.record(now - request.queued_at)
+            self.statistics.queue.record(now - request.terms.queued_at)
         self._fail(requests, DeadlineExceededError("the deadline passed before the model ran"))
 
     def _fail(self, requests: Sequence[PendingRequest], error: GatecastError) -> None:
         now = self._clock()
         for request in requests:
-            self.statistics.fail.record(now - request.queued_at)
+            self.statistics.fail.record(now - request.terms.queued_at)
             request.answer(error)
 
     def _account(
@@ -198,8 +198,8 @@ class DynamicBatcher:
         statistics.requests.record(seconds, count=len(batch))
         statistics.batches.setdefault(rows, RunTimes()).record(seconds, count=1)
         for request in batch:
-            statistics.queue.record(merged_at - request.queued_at)
-            statistics.success.record(answered - request.queued_at)
+            statistics.queue.record(merged_at - request.terms.queued_at)
+            statistics.success.record(answered - request.terms.queued_at)
 
     async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if self._executor is None:
@@ -231,7 +231,7 @@ class _BatcherMetrics:
 
     def observe_wait(self, batch: Sequence[PendingRequest], started: float) -> None:
         for request in batch:
-            self._queue_duration.observe(started - request.queued_at)
+            self._queue_duration.observe(started - request.terms.queued_at)
 
     def observe_run(self, batch: Sequence[PendingRequest], seconds: float) -> None:
         rows = sum(request.extent.rows for request in batch)

@@ -28,6 +28,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, cuda_is_usable
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, load_repository
+from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.settings import Settings, load_settings
 
@@ -109,7 +110,11 @@ async def _serve(
             for model in models
             if model.engine is not None
         }
-        server = RunnerServer(models, batchers, device)
+        sequences = Sequences(
+            max_sequences=settings.max_sequences,
+            idle_timeout_s=settings.sequence_idle_timeout_s,
+        )
+        server = RunnerServer(models, batchers, device, sequences)
         await server.listen(socket)
         lifeline.report(
             ReadyReport(device=device, note=note, models=[_report_of(model) for model in models])
@@ -131,6 +136,7 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_padding_share=settings.max_padding_share,
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
+        priority_levels=settings.priority_levels,
     )
 
 

@@ -39,8 +39,8 @@ async def test_service_that_drains_is_live_but_not_ready(client: AsyncClient, dr
         ("/v2/models/none/ready", 404),
         ("/v2/models/broken/config", 503),
         ("/v2/models/none/stats", 404),
-        (f"{MODEL}/versions/x", 422),
-        (f"{MODEL}/versions/0/stats", 422),
+        (f"{MODEL}/versions/x", 400),
+        (f"{MODEL}/versions/0/stats", 400),
         ("/v2/logging", 404),
         ("/v2/trace/setting", 404),
         (f"{MODEL}/trace/setting", 404),
@@ -161,7 +161,7 @@ async def test_index_lists_what_is_ready_and_what_is_not(app: FastAPI, client: A
     ready = (await client.post("/v2/repository/index", json={"ready": True})).json()
     assert {one["state"] for one in ready} == {"READY"}
     wrong = await call(app, [b'{"ready": 3}'], path="/v2/repository/index")
-    assert wrong.status == 422
+    assert wrong.status == 400
 
 
 async def test_metrics_name_the_route_and_the_model(client: AsyncClient) -> None:

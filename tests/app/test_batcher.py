@@ -22,7 +22,7 @@ from app.errors import (
 )
 from app.runner.batcher import DynamicBatcher
 from app.runner.merging import merge, split
-from app.runner.queue import BatchLimits, PendingRequest
+from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.statistics import Duration
 from app.tensors import Tensors
 from tests.fake_engine import INTERFACE, FakeEngine
@@ -50,8 +50,7 @@ class Caller:
             inputs,
             ["sum", "length"],
             INTERFACE.extent_of(inputs),
-            deadline=deadline,
-            queued_at=0.0,
+            Terms(0.0, deadline),
             answer=self._take,
         )
 

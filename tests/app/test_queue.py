@@ -1,6 +1,7 @@
 """Admission and the choice of the next batch, without an event loop."""
 
 from collections.abc import Hashable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import GatecastError, OverloadedError
 from app.interface import Extent
-from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
+from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, Terms
 from app.tensors import Tensors
 
 LIMITS = BatchLimits(
@@ -19,12 +20,13 @@ LIMITS = BatchLimits(
     max_queue_steps=3000,
     max_queue_delay_s=0.0,
 )
+TERMS = Terms(queued_at=0.0, deadline=10.0)
 
 
 def request(
     length: int,
     rows: int = 1,
-    deadline: float = 10.0,
+    terms: Terms = TERMS,
     answers: list[Tensors | GatecastError] | None = None,
     group: Hashable = "without state",
 ) -> PendingRequest:
@@ -32,8 +34,7 @@ def request(
         {},
         ["quantiles"],
         Extent(rows, length, rows * length, group),
-        deadline=deadline,
-        queued_at=0.0,
+        terms,
         answer=(answers if answers is not None else []).append,
     )
 
@@ -122,7 +123,7 @@ def test_taken_work_makes_room() -> None:
 
 def test_expired_request_is_taken_apart() -> None:
     queue = RequestQueue(LIMITS)
-    late = request(10, deadline=1.0)
+    late = request(10, terms=Terms(0.0, deadline=1.0))
     queue.put(late)
     assert queue.take(2.0) == ([], [late])
 
@@ -142,6 +143,49 @@ def test_request_is_answered_once() -> None:
     pending.answer({})
     pending.answer(GatecastError("late"))
     assert answers == [{}]
+
+
+def urgent(priority: int, queued_at: float, length: int = 10) -> PendingRequest:
+    return request(length, terms=Terms(queued_at, 1e9, priority))
+
+
+def levelled(*requests: PendingRequest) -> RequestQueue:
+    queue = RequestQueue(replace(LIMITS, priority_levels=3, max_batch_size=1))
+    for one in requests:
+        queue.put(one)
+    return queue
+
+
+def test_higher_priority_goes_first() -> None:
+    requests = [urgent(priority, at) for at, priority in enumerate([3, 2, 1, 2])]
+    queue = levelled(*requests)
+    taken = [queue.take(0.0)[0][0] for _ in range(3)]
+    assert taken == [requests[2], requests[1], requests[3]]
+
+
+@pytest.mark.parametrize("priority", [0, 4, 2**64 - 1])
+def test_priority_that_is_no_level_means_the_middle(priority: int) -> None:
+    low, unknown, high = urgent(3, 0), urgent(priority, 1), urgent(1, 2)
+    queue = levelled(low, unknown, high)
+    assert [queue.take(0.0)[0][0] for _ in range(3)] == [high, unknown, low]
+
+
+def test_lowest_priority_is_never_starved() -> None:
+    low = urgent(3, 0)
+    queue = levelled(low)
+    taken: list[PendingRequest] = []
+    while low not in taken:
+        assert len(taken) < 4
+        queue.put(urgent(1, len(taken) + 1))
+        taken += queue.take(0.0)[0]
+    assert taken[-1] is low
+
+
+def test_lower_priorities_fill_what_a_batch_has_left() -> None:
+    queue = RequestQueue(replace(LIMITS, priority_levels=3))
+    queue.put(urgent(3, 0, length=10))
+    queue.put(urgent(1, 1, length=11))
+    assert take(queue) == [11, 10]
 
 
 @given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 8)), max_size=40))

@@ -24,6 +24,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel
+from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.tensors import Tensors
 from tests.fake_engine import FakeEngine
@@ -39,6 +40,10 @@ def ort_engine() -> OrtEngine:
     return OrtEngine.from_bytes(tiny_artifact(), "cpu")
 
 
+def sequences() -> Sequences:
+    return Sequences(max_sequences=100, idle_timeout_s=60.0)
+
+
 @asynccontextmanager
 async def runner(
     path: Path,
@@ -50,7 +55,7 @@ async def runner(
     models = [LoadedModel(*KEY, ort_engine), LoadedModel("tiny", 2, None, "damaged")]
     batching = DynamicBatcher(engine or ort_engine, LIMITS, model_name="tiny", executor=executor)
     async with batching:
-        server = RunnerServer(models, {KEY: batching}, "cpu")
+        server = RunnerServer(models, {KEY: batching}, "cpu", sequences())
         await server.listen(path)
         try:
             yield server
