@@ -136,10 +136,12 @@ ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsRe
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: ToRunner | ToGateway) -> bytes:
+def encode(message: ToRunner | ToGateway) -> bytearray:
     """Return the frame of ``message``."""
-    body = _encoder.encode(message)
-    return _LENGTH.pack(len(body)) + body
+    frame = bytearray(_LENGTH.size)
+    _encoder.encode_into(message, frame, _LENGTH.size)
+    _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
+    return frame
 
 
 def pack_tensors(tensors: Tensors) -> list[Tensor]:
@@ -166,7 +168,7 @@ class FrameProtocol(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | bytearray] = []
         self._transport: asyncio.Transport | None = None
 
     @override
@@ -192,11 +194,13 @@ class FrameProtocol(asyncio.Protocol):
             if len(self._received) - body < length:
                 break
             start = body + length
-            self.frame_received(bytes(self._received[body:start]))
+            with memoryview(self._received) as received:
+                frame = bytes(received[body:start])
+            self.frame_received(frame)
         if start:
             del self._received[:start]
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes | bytearray) -> None:
         """Queue a frame; all frames of one turn of the event loop leave in one write."""
         if self._transport is None:
             return

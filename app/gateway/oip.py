@@ -84,9 +84,8 @@ class InferEndpoints:
         )
         length = parse_header_length(request.headers.get(HEADER_LENGTH), len(body))
         if not length and HEADER_LENGTH.lower() in request.headers:
-            spec = raw_input(model.interface)
-            return parse_raw_request(body, spec.name, spec.datatype)
-        if length <= _INLINE_BYTES:
+            return parse_raw_request(body, raw_input(model.interface))
+        if len(body) <= _INLINE_BYTES:
             return parse_request(body, length)
         async with self._large_bodies:  # as the native API does
             return await asyncio.to_thread(parse_request, body, length)

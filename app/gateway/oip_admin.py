@@ -92,8 +92,13 @@ class OipEndpoints:
         return self._config(model_name, model_version)
 
     async def all_statistics(self) -> Json:
-        """Return what all models have done since their runners started."""
-        return _model_stats(list(await self._runners.statistics()))
+        """Return what all models have done since their runners started.
+
+        A model may be named ``stats``: then its metadata stand beside the statistics.
+        """
+        content = _model_stats(list(await self._runners.statistics()))
+        ready = {version.model_name for version in self._runners.models() if version.is_ready}
+        return content | self._metadata("stats", None) if "stats" in ready else content
 
     async def model_statistics(self, request: Request, model_name: ModelName) -> Json:
         """Return what the ready versions of a model have done since their runners started."""

@@ -105,7 +105,7 @@ def raw_input(interface: Interface) -> TensorSpec:
     """Return the input that a raw request stands for: the only one that must be given.
 
     Raises:
-        InvalidInputError: There are several, or it has more than one size to choose.
+        InvalidInputError: There are several.
     """
     required = interface.required_inputs
     if len(required) != 1:

@@ -5,7 +5,6 @@ number is looked at. Formats: ``inference_rest.md`` of the protocol's specificat
 tensor extension.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -15,15 +14,18 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from app.artifact import TensorSpec
 from app.errors import InvalidInputError, MalformedBodyError
+from app.interface import BATCH
 from app.tensors import NUMPY_DTYPES, Datatype, Tensors, unpack_texts
 
 _MAX_DIMENSIONS = 8
 _MAX_NAME_LENGTH = 64
 _MAX_SEQUENCE_ID_LENGTH = 128
+_STRING_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|\bNaN\b', re.DOTALL)
+"""Takes an unfinished string to the end of the text, so that no text is searched twice."""
 _OPENING = re.compile(rb"[\s\[]*")
 _DATATYPES: dict[str, Datatype] = {name: name for name in NUMPY_DTYPES}
 NO_JSON = "FP16"
@@ -137,16 +139,25 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
     )
 
 
-def parse_raw_request(body: bytes, name: str, datatype: Datatype) -> TensorRequest:
-    """Take ``body`` as the bytes of one row of the input ``name``; all outputs will be binary.
+def parse_raw_request(body: bytes, spec: TensorSpec) -> TensorRequest:
+    """Take ``body`` as the bytes of one row of the input ``spec``; all outputs will be binary.
 
     Raises:
-        MalformedBodyError: It is empty, or ends within a number.
+        InvalidInputError: The shape of the input does not follow from the number of bytes.
+        MalformedBodyError: The body is empty, or ends within a row.
     """
-    dtype = NUMPY_DTYPES[datatype]
-    if not body or len(body) % dtype.itemsize:
-        raise MalformedBodyError(f"a raw request must hold one or more {datatype} numbers")
-    return TensorRequest(inputs={name: np.frombuffer(body, dtype)[None]}, is_binary=True)
+    dtype = NUMPY_DTYPES[spec.datatype]
+    shape = [1 if size == BATCH else size for size in spec.shape]
+    free = [axis for axis, size in enumerate(shape) if isinstance(size, str)]
+    if len(free) > 1 or spec.datatype == "BYTES":
+        raise InvalidInputError(f"the shape of {spec.name} does not follow from a raw request")
+    step = math.prod(size for size in shape if isinstance(size, int)) * dtype.itemsize
+    is_whole = not len(body) % step if free else len(body) == step
+    if not body or not is_whole:
+        raise MalformedBodyError(f"a raw request must hold whole rows of {spec.datatype} numbers")
+    sizes = [size if isinstance(size, int) else len(body) // step for size in shape]
+    inputs = {spec.name: np.frombuffer(body, dtype).reshape(sizes)}
+    return TensorRequest(inputs=inputs, is_binary=True)
 
 
 def _sequence(parameters: Parameters) -> SequenceFlags | None:
@@ -196,9 +207,10 @@ def _decode(header: memoryview) -> _Request:
         raise InvalidInputError(f"the request is not valid: {error}") from error
     except msgspec.DecodeError as error:
         text = bytes(header)
-        if b"NaN" not in text:
+        without_nan = _without_nan(text)
+        if without_nan == text:
             raise MalformedBodyError(f"the body can not be read: {error}") from error
-        return _decode(memoryview(_without_nan(text)))
+        return _decode(memoryview(without_nan))
     except UnicodeDecodeError as error:
         raise MalformedBodyError("the body is not UTF-8") from error
     except RecursionError as error:
@@ -206,16 +218,8 @@ def _decode(header: memoryview) -> _Request:
 
 
 def _without_nan(text: bytes) -> bytes:
-    """Write the JSON anew with null for NaN, which is no JSON but is what tritonclient sends."""
-    try:
-        return orjson.dumps(json.loads(text, parse_constant=_constant))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise MalformedBodyError("the body can not be read: it is not JSON") from error
-
-
-def _constant(name: str) -> None:
-    if name != "NaN":
-        raise MalformedBodyError("the body can not be read: Infinity is not a number of JSON")
+    """Write null for NaN, which is no JSON but is what tritonclient sends."""
+    return _STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], text)
 
 
 def _read_inputs(inputs: list[_Input], blocks: memoryview) -> Tensors:
@@ -324,17 +328,17 @@ def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
 def _read_outputs(
     outputs: list[_Output] | tuple[()], *, is_binary: bool
 ) -> tuple[RequestedOutput, ...]:
-    read: list[RequestedOutput] = []
+    read: dict[str, RequestedOutput] = {}
     for one in outputs:
         place = f"output {one.name[:_MAX_NAME_LENGTH]}"
-        if any(one.name == other.name for other in read):
+        if one.name in read:
             raise InvalidInputError(f"{place} is named twice")
         _refuse_shared_memory(one.parameters, place)
         if _count(one.parameters or {}, "classification"):
             raise InvalidInputError(f"{place}: classification is not supported")
         is_one_binary = _flag(one.parameters, "binary_data", default=is_binary)
-        read.append(RequestedOutput(one.name, is_one_binary))
-    return tuple(read)
+        read[one.name] = RequestedOutput(one.name, is_one_binary)
+    return tuple(read.values())
 
 
 def _refuse_shared_memory(parameters: Parameters | None, place: str) -> None:

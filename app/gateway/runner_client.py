@@ -275,7 +275,7 @@ class RunnerConnection(FrameProtocol):
         finally:
             self._calls.pop(request_id, None)
 
-    async def _ask(self, request_id: int, frame: bytes, deadline: float) -> Any:
+    async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
         try:

@@ -190,6 +190,18 @@ async def test_nan_and_null_are_missing_values(client: AsyncClient, engine: OrtE
     np.testing.assert_array_equal(read_outputs(binary)["quantiles"], want)
 
 
+async def test_nan_inside_a_text_stays(client: AsyncClient) -> None:
+    body = json.dumps({"id": 'a "NaN\\', "inputs": [json_input(TARGET[:1] * np.nan)]})
+    answer = await client.post(INFER_PATH, content=body)
+    assert answer.json()["id"] == 'a "NaN\\'
+
+
+async def test_many_outputs_are_refused_quickly(client: AsyncClient) -> None:
+    outputs = [{"name": str(n)} for n in range(50_000)]
+    answer = await infer(client, json_input(TARGET), outputs=outputs)
+    assert "no output 0" in error_of(answer, 400)
+
+
 async def test_state_carried_on_forecasts_like_the_whole_history(client: AsyncClient) -> None:
     whole = read_outputs(await infer(client, json_input(TARGET)))
     first = read_outputs(await infer(client, json_input(TARGET[:, :9])))
@@ -415,8 +427,11 @@ async def test_wrong_requests_are_refused(
         (b"{", None, "read"),
         (b'{"unknown": ' + b"[" * 100_000, None, "deep"),
         (b'{"parameters": {"a": ' + b"[" * 100_000 + b"NaN", None, ""),
-        (b'{"inputs": [NaN', None, "not JSON"),
-        (b'{"inputs": [Infinity, NaN]}', None, "Infinity"),
+        (b'{"inputs": [NaN', None, ""),
+        (b'{"inputs": [Infinity, NaN]}', None, "read"),
+        (b'{"inputs": [-NaN]}', None, "read"),
+        (b'{"inputs": [NaN, 1e999]}', None, ""),
+        (b'{"id": "NaN, ' + rb"\"" * 100_000, None, "read"),
         (b'{"id": "\xff"}', None, ""),
         (b"{}", "3", "at most 2"),
         (b"{}", "-1", "at most 2"),
