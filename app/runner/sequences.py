@@ -6,8 +6,8 @@ in which they came, each from the state that the one before it left; different s
 like all requests.
 
 A state changes only by an answer that was given. When a request fails, or its caller leaves, the
-state stays what it was, and requests that already waited behind it are refused: their numbers would
-lack a part of the series.
+state stays what it was, and requests that already waited behind it are refused, up to a new start:
+their numbers would lack a part of the series.
 """
 
 import time
@@ -207,14 +207,16 @@ class Sequences:
         self._go_on(key, sequence)
 
     def _give_up(self, key: Key, sequence: _Sequence, turn: Turn) -> None:
-        """Take a request out that gave no answer, and refuse those behind it."""
+        """Take a request out that gave no answer, and refuse those behind it, up to a new start."""
         place = sequence.turns.index(turn)
-        behind = [sequence.turns.pop() for _ in range(len(sequence.turns) - place)]
+        del sequence.turns[place]
         if turn.part.is_start and turn.pending is not None:
             sequence.states = None  # what was before it was given up by its start
-        for one in behind[-2::-1]:
+        while place < len(sequence.turns) and not sequence.turns[place].part.is_start:
+            behind = sequence.turns[place]
+            del sequence.turns[place]
             self._refuse(
-                one, SequenceConflictError("an earlier request of this sequence gave no answer")
+                behind, SequenceConflictError("an earlier request of this sequence gave no answer")
             )
         if not place:
             self._go_on(key, sequence)

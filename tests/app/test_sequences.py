@@ -319,6 +319,19 @@ async def test_failed_run_leaves_the_state_and_refuses_what_waited() -> None:
         check(await one.ask(series(3)), series(0), series(3))
 
 
+async def test_new_start_behind_a_failed_request_runs() -> None:
+    async with bench() as one:
+        await one.ask(series(0), 1, "start")
+        one.engine.gate.clear()
+        calls = [one.send(series(n), 1, "start" if n == 3 else "") for n in range(1, 5)]
+        one.sequences.abandon(calls[0].turn)
+        with pytest.raises(SequenceConflictError):
+            await calls[1].result()
+        one.engine.gate.set()
+        check((await calls[2].result())["Y_h"], series(3))
+        check((await calls[3].result())["Y_h"], series(3), series(4))
+
+
 async def test_replaced_model_never_meets_an_old_state() -> None:
     async with bench() as old, bench(make_engine(seed=1)) as new:
         await old.ask(series(0), 1, "start")

