@@ -1,9 +1,12 @@
 """Opens a model file and proves, on the device that will serve it, that it may be served."""
 
+import logging
 from pathlib import Path
 
 from app.runner.engine import Device, OrtEngine
 from app.runner.trial import find_interface
+
+logger = logging.getLogger(__name__)
 
 
 def load_engine(path: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
@@ -19,4 +22,6 @@ def load_engine(path: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> 
         engine.check_golden_case()
     else:
         engine.interface = find_interface(engine)
+        if not engine.interface.is_mergeable:
+            logger.warning("%s: rows can not be told apart, so requests run one at a time", path)
     return engine

@@ -38,7 +38,8 @@ class _MismatchError(Exception):
 def find_interface(engine: Engine) -> Interface:
     """Return what is known of a plain model once it has run.
 
-    The interface of ``engine`` is what the file itself says: nothing of batch and time.
+    The interface of ``engine`` is what the file itself says: nothing of batch and time. It stays so
+    where no reading of it holds.
     """
     declared = engine.interface
     for reading in batch_readings(declared):
@@ -49,7 +50,6 @@ def find_interface(engine: Engine) -> Interface:
                 logger.debug("a reading of the model's shapes does not hold: %s", error)
             else:
                 return replace(found, states=find_states(found))
-    logger.warning("the model's rows could not be told apart: requests run one at a time")
     return declared
 
 

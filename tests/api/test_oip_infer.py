@@ -18,6 +18,7 @@ from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.oip_routes import INFER_EXAMPLE
 from app.gateway.runner_client import Inference
+from app.keys import create_key
 from app.runner.checks import check_inputs
 from app.runner.engine import OrtEngine
 from app.settings import load_settings
@@ -509,3 +510,21 @@ async def test_example_of_the_documentation_works(client: AsyncClient) -> None:
 
 async def test_example_of_the_description_works(client: AsyncClient) -> None:
     assert (await client.post(INFER_PATH, json=INFER_EXAMPLE)).is_success
+
+
+async def test_sequence_belongs_to_the_key_that_sends_it(
+    runners: FakeRunners, tmp_path: Path
+) -> None:
+    keys = [create_key(), create_key()]
+    path = tmp_path / "keys"
+    path.write_text("".join(f"{key.line}\n" for key in keys))
+    app = create_app(load_settings(api_keys_file=path), runners, Drain())
+    body = {"inputs": [json_input(TARGET)], "parameters": {"sequence_id": 1}}
+    transport = httpx.ASGITransport(app)
+    async with AsyncClient(transport=transport, base_url="http://gatecast") as client:
+        for key in keys:
+            await client.post(INFER_PATH, json=body, headers={"X-API-Key": key.text})
+    parts = [inference.sequence for inference in runners.inferences]
+    owners = {part.owner for part in parts if part is not None}
+    assert len(owners) == 2
+    assert "" not in owners
