@@ -82,7 +82,8 @@ async def test_paths_that_only_begin_alike_get_problems(client: AsyncClient) -> 
 async def test_server_names_its_extensions(client: AsyncClient) -> None:
     content = (await client.get("/v2")).json()
     assert content["name"] == "gatecast"
-    assert {"binary_tensor_data", "statistics", "model_configuration"} <= set(content["extensions"])
+    known = {"binary_tensor_data", "statistics", "model_configuration", "schedule_policy"}
+    assert known | {"sequence", "sequence(string_id)"} <= set(content["extensions"])
 
 
 async def test_metadata_have_the_batch_in_their_shapes(client: AsyncClient) -> None:

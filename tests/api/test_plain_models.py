@@ -72,6 +72,21 @@ async def test_whole_shapes_are_described_where_the_batch_is_not_first(
     assert [one["optional"] for one in config["input"]] == [False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("declares", "scheduler"), [(False, "dynamic_batching"), (True, "sequence_batching")]
+)
+async def test_config_names_the_scheduler_that_clients_shall_use(
+    runners: FakeRunners, *, declares: bool, scheduler: str
+) -> None:
+    app = create_app(load_settings(declare_sequences=declares), runners, Drain())
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://gatecast"
+    ) as client:
+        config = (await client.get("/v2/models/plain/config")).json()
+    named = {"dynamic_batching", "sequence_batching"} & config.keys()
+    assert named == {scheduler}
+
+
 async def test_service_is_ready_with_plain_models_alone(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).status_code == 200
 
