@@ -43,12 +43,21 @@ logger = logging.getLogger("gatecast.gateway")
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """What an exception becomes; ``is_internal`` hides its message from the caller and logs it."""
+    """What an exception becomes.
+
+    Attributes:
+        status: Of the answer.
+        type: Name of the problem.
+        title: The same for every problem of the type.
+        is_internal: The message is hidden from the caller and logged.
+        oip_status: Of the answer below ``/v2``, where Triton's differs.
+    """
 
     status: int
     type: str
     title: str
     is_internal: bool = False
+    oip_status: int | None = None
 
 
 _BUG = ProblemKind(500, "about:blank", "Internal Server Error", is_internal=True)
@@ -56,7 +65,9 @@ _BUG = ProblemKind(500, "about:blank", "Internal Server Error", is_internal=True
 PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.GatecastError: _BUG,
     errors.MalformedBodyError: ProblemKind(400, "malformed-body", "The body can not be read"),
-    errors.InvalidInputError: ProblemKind(422, "invalid-input", "The input is not valid"),
+    errors.InvalidInputError: ProblemKind(
+        422, "invalid-input", "The input is not valid", oip_status=400
+    ),
     errors.InvalidSeriesError: ProblemKind(422, "invalid-series", "No series is valid"),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
     errors.UnsupportedMediaTypeError: ProblemKind(
@@ -65,6 +76,13 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body arrived too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
+    errors.NoForecasterError: ProblemKind(
+        409, "no-forecaster", "The model makes no forecasts, it is served as tensors"
+    ),
+    errors.UnknownSequenceError: ProblemKind(400, "unknown-sequence", "There is no such sequence"),
+    errors.SequenceConflictError: ProblemKind(
+        409, "sequence-conflict", "The sequence can not go on"
+    ),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),
@@ -79,7 +97,9 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
         500, "artifact-error", "The model file is broken", is_internal=True
     ),
     errors.StartupError: _BUG,
-    RequestValidationError: ProblemKind(422, "invalid-request", "The request is not valid"),
+    RequestValidationError: ProblemKind(
+        422, "invalid-request", "The request is not valid", oip_status=400
+    ),
 }
 
 
@@ -95,12 +115,13 @@ def problem_response(scope: Scope, error: Exception) -> Response:
     kind = problem_kind(error)
     if kind.is_internal:
         logger.error("%s", type(error).__name__, exc_info=error)
-    is_oip = is_oip_path(scope["path"])
-    content = _oip_error(error, kind) if is_oip else _problem(scope, error, kind)
-    media_type = "application/json" if is_oip else PROBLEM_MEDIA_TYPE
-    return Response(
-        orjson.dumps(content), kind.status, _headers(error, kind), media_type=media_type
-    )
+    headers = _headers(error, kind)
+    if is_oip_path(scope["path"]):
+        body = orjson.dumps(_oip_error(error, kind))
+        status = kind.oip_status or kind.status
+        return Response(body, status, headers, media_type="application/json")
+    body = orjson.dumps(_problem(scope, error, kind))
+    return Response(body, kind.status, headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
 def is_oip_path(path: str) -> bool:
