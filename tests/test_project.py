@@ -108,7 +108,7 @@ def test_serving_needs_no_torch() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     pins = {
-        line.partition("==")[0].lower().replace("_", "-")
+        line.partition("==")[0].lower().replace("_", "-").replace(".", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     extras = PROJECT["project"]["optional-dependencies"]
