@@ -13,6 +13,7 @@ from app.errors import StartupError
 from app.gateway.catalog import Catalog
 from app.gateway.dialect_table import DialectRoute, ErrorForm, dialect_routes
 from app.gateway.dialects.adapter import Adapter
+from app.gateway.dialects.error_schemas import ERROR_SCHEMAS
 from app.gateway.dialects.instances import InstancesRequest, InstancesResponse
 from app.gateway.dialects.kserve import KServeEndpoints, TimeSeriesRequest
 from app.gateway.dialects.sagemaker import Invocation, SageMakerEndpoints
@@ -47,6 +48,7 @@ DIALECT_SCHEMAS: tuple[type[Struct], ...] = (
     TimeGptForecast,
     TimeGptOnlineAnomalies,
     TimeSeriesRequest,
+    *ERROR_SCHEMAS.values(),
 )
 
 _PROBE_STATUSES = (500, 503)
@@ -147,7 +149,7 @@ def _timegpt_routes(adapter: Adapter, catalog: Catalog) -> dict[str, _Route]:
             method=method,
             endpoint=endpoint,
             operation_id=f"timegpt_{name}",
-            statuses=(401, 404, 500),
+            statuses=(401, 404, 422, 500),
         )
     return routes
 
@@ -252,7 +254,7 @@ def _errors(route: DialectRoute, statuses: tuple[int, ...]) -> dict[int | str, J
     return {
         form.status_of(status): {
             "description": STATUS_DESCRIPTIONS[status],
-            "content": _json({"type": "object"}),
+            "content": _json(_schema_of(ERROR_SCHEMAS[route.error_form])),
         }
         for status in statuses
     }
