@@ -149,16 +149,23 @@ class _InflatingSink:
         self._inflater = _make_inflater(encoding)
 
     def write(self, chunk: bytes) -> None:
+        if not chunk:
+            return  # the end of a body, which zstd takes for more of it
         self._num_compressed += len(chunk)
         room = self._max_bytes - len(self._received)
+        if self._inflater.eof:
+            raise self._goes_on()
         try:
             self._received += self._inflater.decompress(chunk, room + 1)
-        except (zlib.error, zstd.ZstdError, EOFError) as error:
+        except (zlib.error, zstd.ZstdError) as error:
             raise MalformedBodyError(f"the body is not valid {self._encoding}") from error
         if max(self._num_compressed, len(self._received)) > self._max_bytes:
             raise _too_large(self._max_bytes)
         if self._inflater.unused_data:
-            raise MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
+            raise self._goes_on()
+
+    def _goes_on(self) -> MalformedBodyError:
+        return MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
 
     def content(self) -> bytes:
         if not self._inflater.eof:

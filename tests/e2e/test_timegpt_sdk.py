@@ -16,7 +16,8 @@ from nixtla.nixtla_client import ApiError
 
 from app.keys import create_key
 from tests.e2e.client import Client
-from tests.e2e.service import Service, serving
+from tests.e2e.service import Service, serving, write_model
+from tests.tiny_artifact import tiny_artifact
 
 ROOT = Path(__file__).parents[2]
 KEY = create_key()
@@ -199,3 +200,54 @@ async def test_call_outlives_the_loss_of_the_runner(tmp_path: Path) -> None:
         os.kill(service.runners[0], signal.SIGKILL)
         found = await ask(service, lambda c: c.forecast(sales(60), h=2, freq="MS"))
     assert len(found) == 2
+
+
+async def test_exogenous_values_reach_a_model_that_has_them(tmp_path: Path) -> None:
+    artifact = tiny_artifact(past_covariates=("price",), future_covariates=("promo",))
+    repository = tmp_path / "models"
+    write_model(repository, artifact, name="monthly")
+    table = sales(40, 30).assign(
+        promo=lambda t: np.arange(len(t)) % 5 / 4, price=lambda t: np.arange(len(t)) % 7 / 8
+    )
+    ahead = pd.concat(
+        pd.DataFrame({"unique_id": name, "ds": pd.date_range(start, periods=3, freq="MS")})
+        for name, start in (("a", "2003-05-01"), ("b", "2002-07-01"))
+    ).assign(promo=[1, 0, 0.25, 0.5, 1, 0])
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY.line}\n")
+    async with serving(repository, api_keys_file=keys) as service:
+        found = await ask(
+            service,
+            lambda c: c.forecast(table, X_df=ahead, h=3, freq="MS", hist_exog_list=["price"]),
+        )
+        plain = await ask(
+            service,
+            lambda c: c.forecast(
+                table, X_df=ahead.assign(promo=0.0), h=3, freq="MS", hist_exog_list=["price"]
+            ),
+        )
+        backtest = await ask(
+            service,
+            lambda c: c.cross_validation(table, h=3, freq="MS", hist_exog_list=["price"]),
+        )
+        series = [
+            {
+                "target": group["y"].astype(float).tolist(),
+                "past_covariates": {"price": group["price"].tolist()},
+                "future_covariates": {
+                    "promo": group["promo"].tolist()
+                    + ahead.loc[ahead["unique_id"] == name, "promo"].tolist()
+                },
+            }
+            for name, group in table.groupby("unique_id")
+        ]
+        async with Client(service.port) as client:
+            answer = await client.post(
+                "/v1/models/monthly/forecast",
+                {"series": series, "horizon": 3, "quantile_levels": [0.5]},
+                {"Authorization": f"Bearer {KEY.text}"},
+            )
+    want = [one["quantiles"] for one in answer.json()["forecasts"]]
+    assert found["TimeGPT"].tolist() == flat(want, "0.5")
+    assert found["TimeGPT"].tolist() != plain["TimeGPT"].tolist()
+    assert len(backtest) == 6

@@ -23,7 +23,7 @@ GZIP = ("gzip", "x-gzip")
 Translate = Callable[[InvalidInputError], InvalidInputError]
 
 _INLINE_BYTES = 2**18
-_INLINE_SERIES = 512
+_INLINE_VALUES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ class Adapter:
             forecast = await self._service.forecast(
                 question.prepared, question.model, deadline=deadline
             )
-            content = await _encode(question, forecast)
+            is_large = len(body) > _INLINE_BYTES
+            content = await _encode(question, forecast, is_large=is_large)
         media_type = request.headers["content-type"].partition(";")[0].strip().lower()
         return Response(content, media_type=media_type)
 
@@ -189,7 +190,8 @@ def _is_freq(trained: str | None, asked: str) -> bool:
         return False
 
 
-async def _encode(question: Question, forecast: Forecast) -> bytes:
-    if len(forecast.item_ids) <= _INLINE_SERIES:
-        return question.encode(forecast)
-    return await asyncio.to_thread(question.encode, forecast)
+async def _encode(question: Question, forecast: Forecast, *, is_large: bool) -> bytes:
+    num_values = len(forecast.item_ids) * len(forecast.quantile_levels) * forecast.horizon
+    if is_large or num_values > _INLINE_VALUES:
+        return await asyncio.to_thread(question.encode, forecast)
+    return question.encode(forecast)
