@@ -1,8 +1,11 @@
 """Requests of other forecast APIs, answered in their shape with the native API's numbers."""
 
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
@@ -12,6 +15,7 @@ from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.runner_client import ModelVersion
 from app.settings import load_settings
+from app.tensors import Tensors
 from tests.fakes import FakeRunners, make_card
 
 FIRST, SECOND = [5.5, 6.25, 7.125], [30.0, 40.0]
@@ -124,6 +128,33 @@ async def test_timegpt_takes_covariates_in_the_order_of_the_card() -> None:
     assert first["future_covariates"][0][:3].tolist() == [[3, 6], [12, 16], [13, 17]]
     last = runners.inferences[-1].inputs
     assert last["future_covariates"][0][:3].tolist() == [[1, 4], [2, 5], [3, 6]]
+
+
+async def test_huge_horizon_is_refused_before_anything_of_its_length_is_made() -> None:
+    card = make_card(future_covariates=("promo",))
+    body = timegpt(values=[1, 2], sizes=[2], h=10**15)
+    body["series"] |= {"X": [[1, 2]], "X_future": [[]]}
+    async with serve(ModelVersion("monthly", 1, card, "")) as client:
+        answer = await client.post("/v2/forecast", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["message"] == "h must be between 1 and 12 for this model"
+
+
+async def test_value_beyond_an_interval_of_no_width_is_an_anomaly() -> None:
+    class Certain:
+        card = make_card(season=1)
+
+        def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+            del outputs
+            return {"quantiles": np.zeros((len(inputs["past_target"]), 12, 5), np.float32)}
+
+    version = ModelVersion("monthly", 1, Certain.card, "")
+    app = create_app(load_settings(), FakeRunners(version, engine=Certain()), Drain())
+    body = {"series": {"y": [0, 0, 1e25, 0], "sizes": [4]}, "freq": "MS", "level": 80}
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://gatecast") as client:
+        answer = (await client.post("/v2/anomaly_detection", json=body)).json()
+    assert answer["anomaly"] == [True, False]
+    assert all(math.isfinite(score) for score in answer["anomaly_score"])
 
 
 async def test_timegpt_tells_limits_models_and_valid_keys() -> None:

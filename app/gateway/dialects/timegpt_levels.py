@@ -67,7 +67,8 @@ class Intervals:
         high = quantiles[self.quantile_levels.index(self.upper[0])]
         distance = values - median
         width = np.maximum(np.where(distance < 0, median - low, high - median), _SMALLEST)
-        scores: NDArray[np.float32] = np.nan_to_num(distance / width, nan=0.0)
+        with np.errstate(over="ignore"):  # an interval of no width
+            scores: NDArray[np.float32] = np.nan_to_num(distance / width, nan=0.0)
         return scores
 
 

@@ -63,6 +63,8 @@ class FlatTask:
         self._windows = windows
         self._exogenous = _read_exogenous(asked.series, card, num_future)
         self._horizon = max(window.num_steps for window in windows)
+        if self._horizon > card.horizon:  # before anything of that length is made
+            raise InvalidInputError(f"h must be between 1 and {card.horizon} for this model", "/h")
         self._check_future()
 
     def request(self) -> ForecastRequest:
