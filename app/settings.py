@@ -84,6 +84,20 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."
     )
+    priority_levels: int = Field(
+        3, ge=1, le=100, description="Levels of a request's priority under `/v2`; 1 is the highest."
+    )
+    max_sequences: int = Field(
+        10_000, ge=1, description="Most sequences of `/v2` whose state one runner keeps."
+    )
+    sequence_idle_timeout_s: float = Field(
+        300.0, gt=0, description="A sequence that is not used for this long is forgotten."
+    )
+    declare_sequences: bool = Field(
+        default=False,
+        description="Whether models that carry state name `sequence_batching` in their `/v2`"
+        " config, so that perf_analyzer drives them by sequences.",
+    )
     watchdog_s: float = Field(5.0, gt=0, description="A process silent for this long is replaced.")
     startup_timeout_s: float = Field(
         120.0, gt=0, description="Longest a process may take to become ready."

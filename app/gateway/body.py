@@ -109,11 +109,16 @@ class _PlainSink:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._received = bytearray()
+        self._received: bytes | bytearray = b""
 
     def write(self, chunk: bytes) -> None:
         if len(self._received) + len(chunk) > self._max_bytes:
             raise _too_large(self._max_bytes)
+        if not self._received:
+            self._received = chunk  # most bodies are one chunk, which is not copied
+            return
+        if isinstance(self._received, bytes):
+            self._received = bytearray(self._received)
         self._received += chunk
 
     def content(self) -> bytes:

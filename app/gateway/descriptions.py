@@ -29,7 +29,7 @@ class VersionState(_Answer):
         """Describe ``version``."""
         return cls(
             model_version=version.model_version,
-            is_ready=version.card is not None,
+            is_ready=version.is_ready,
             reason=version.reason,
         )
 
@@ -41,6 +41,7 @@ class ModelSummary(_Answer):
     model_version: int = Field(description="Version that a request without one gets.")
     is_ready: bool
     reason: str = Field(description="Why it is not ready; empty where it is.")
+    makes_forecasts: bool = Field(description="False where it is served below `/v2` alone.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     freq: str | None = Field(description="Spacing of its series; null where any will do.")
     season: int | None
@@ -55,7 +56,8 @@ class ModelSummary(_Answer):
         return cls(
             model_name=model.model_name,
             model_version=version.model_version,
-            is_ready=card is not None,
+            is_ready=version.is_ready,
+            makes_forecasts=card is not None,
             reason=version.reason,
             versions=[VersionState.from_version(v) for v in model.versions],
             freq=card.freq if card else None,
@@ -105,7 +107,9 @@ class ModelDescription(_Answer):
     dialects: dict[str, list[str]] = Field(
         description="Foreign protocols that are spoken, by name, with their paths."
     )
-    card: Card | None = Field(description="Null where the version did not load.")
+    card: Card | None = Field(
+        description="Null where the version did not load, or is served below `/v2` alone."
+    )
 
 
 class ModelEndpoints:

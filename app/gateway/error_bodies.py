@@ -134,7 +134,7 @@ _BAD_REQUEST = {422: 400}
 
 ERROR_BODIES: Mapping[ErrorForm, ErrorBody] = {
     ErrorForm.PROBLEM: ErrorBody(_write_problem, PROBLEM_MEDIA_TYPE),
-    ErrorForm.OIP: ErrorBody(_write_oip),
+    ErrorForm.OIP: ErrorBody(_write_oip, statuses=_BAD_REQUEST),
     # The SDK counts on 4xx for what an account may not do; 501 is none of its statuses.
     ErrorForm.TIMEGPT: ErrorBody(_write_timegpt, statuses={501: 404}),
     ErrorForm.SAGEMAKER: ErrorBody(_write_sagemaker, statuses=_BAD_REQUEST),

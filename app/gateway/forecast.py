@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
-from app.gateway.catalog import Catalog, ReadyModel
+from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import exchange_of
 from app.gateway.preparation import PreparedRequest
@@ -73,7 +73,7 @@ class ForecastEndpoints:
         timeout_ms: int,
     ) -> Response:
         exchange = exchange_of(request.scope)
-        model = self._catalog.find_ready(model_name, model_version)
+        model = self._catalog.find_forecaster(model_name, model_version)
         exchange.model_name = model.model_name
         prepared = await self._read(request, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
@@ -83,7 +83,7 @@ class ForecastEndpoints:
             content = await _encode(forecast)
         return Response(content, media_type="application/json")
 
-    async def _read(self, request: Request, model: ReadyModel) -> PreparedRequest:
+    async def _read(self, request: Request, model: Forecaster) -> PreparedRequest:
         body = await read_json_body(
             request.scope,
             request.receive,
@@ -96,7 +96,7 @@ class ForecastEndpoints:
         async with self._large_bodies:
             return await asyncio.to_thread(self._prepare, body, model)
 
-    def _prepare(self, body: bytes, model: ReadyModel) -> PreparedRequest:
+    def _prepare(self, body: bytes, model: Forecaster) -> PreparedRequest:
         return self._service.prepare(decode_request(body), model)
 
 

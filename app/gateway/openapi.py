@@ -25,6 +25,7 @@ STATUS_DESCRIPTIONS = {
     401: "The API key is missing or not known.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
+    409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",
@@ -33,6 +34,10 @@ STATUS_DESCRIPTIONS = {
     503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",
     504: "The time ran out.",
 }
+_OIP_DESCRIPTIONS = {
+    400: "The body can not be read, or a tensor or parameter is wrong.",
+    409: "The sequence can not go on: an earlier request of it failed, or the model was replaced.",
+}
 _SCHEMA = "#/components/schemas/{name}"
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, gc_..."},
@@ -40,7 +45,7 @@ _SECURITY_SCHEMES = {
 }
 _OPEN_OR_KEY: list[Json] = [{}, {"bearer": []}, {"api_key": []}]
 
-FORECAST_STATUSES = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
+FORECAST_STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 500, 503, 504)
 MODEL_STATUSES = (401, 404, 422, 500, 503)
 
 _MONTHLY_SALES = (
@@ -82,7 +87,8 @@ def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare errors of a route below ``/v2``."""
     schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     content = {"application/json": {"schema": schema}}
-    return {s: {"description": STATUS_DESCRIPTIONS[s], "content": content} for s in statuses}
+    descriptions = STATUS_DESCRIPTIONS | _OIP_DESCRIPTIONS
+    return {s: {"description": descriptions[s], "content": content} for s in statuses}
 
 
 def forecast_responses() -> dict[int | str, Json]:

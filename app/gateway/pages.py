@@ -92,9 +92,9 @@ def _model_row(model: ServedModel) -> str:
     card = default.card
     cells = (
         default.model_version,
-        (card.freq or "any") if card else "",
+        (card.freq or "any") if card else "tensors" if default.is_ready else "",
         card.horizon if card else "",
-        "ready" if card else f"not ready: {default.reason}",
+        "ready" if default.is_ready else f"not ready: {default.reason}",
     )
     name = html.escape(model.model_name)
     link = f'<a href="v1/models/{name}">{name}</a>'

@@ -67,6 +67,13 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body arrived too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
+    errors.NoForecasterError: ProblemKind(
+        409, "no-forecaster", "The model makes no forecasts, it is served as tensors"
+    ),
+    errors.UnknownSequenceError: ProblemKind(400, "unknown-sequence", "There is no such sequence"),
+    errors.SequenceConflictError: ProblemKind(
+        409, "sequence-conflict", "The sequence can not go on"
+    ),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),

@@ -11,17 +11,16 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.openapi import FORECAST_EXAMPLES
-from app.gateway.runner_client import ModelVersion
 from app.settings import load_settings
 from tests.api.raw import FORECAST_PATH
-from tests.fakes import FakeRunners, make_card
+from tests.fakes import FakeRunners, forecaster, make_card
 
 FORECAST_STATUSES = {
-    "200", "400", "401", "404", "408", "413", "415", "422", "500", "503", "504",
+    "200", "400", "401", "404", "408", "409", "413", "415", "422", "500", "503", "504",
 }  # fmt: skip
 
 application = create_app(
-    load_settings(), FakeRunners(ModelVersion("monthly", 1, make_card(), "")), Drain()
+    load_settings(), FakeRunners(forecaster("monthly", 1, make_card())), Drain()
 )
 _QUICK = settings(
     deadline=None,

@@ -4,7 +4,7 @@ from httpx import AsyncClient
 
 from app.gateway.drain import Drain
 from app.gateway.runner_client import ModelVersion
-from tests.fakes import LEVELS, FakeRunners, make_card
+from tests.fakes import LEVELS, FakeRunners, forecaster, make_card
 
 
 async def test_liveness_does_not_depend_on_runners(
@@ -91,7 +91,7 @@ async def test_front_page_escapes_what_models_say(
 ) -> None:
     runners.versions = [
         ModelVersion("monthly", 1, None, "<script>alert(1)</script>"),
-        ModelVersion("x", 1, make_card(freq='"><b>'), ""),
+        forecaster("x", 1, make_card(freq='"><b>')),
     ]
     page = (await client.get("/")).text
     assert "<script>" not in page

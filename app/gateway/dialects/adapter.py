@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
-from app.gateway.catalog import Catalog, ReadyModel
+from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.exchange import exchange_of
 from app.gateway.forecast_schemas import ForecastRequest
 from app.gateway.preparation import PreparedRequest
@@ -30,7 +30,7 @@ _INLINE_VALUES = 2**16
 class Question:
     """What the body of a request asks for, and how its answer is written."""
 
-    model: ReadyModel
+    model: Forecaster
     prepared: PreparedRequest
     encode: Callable[[Forecast], bytes]
 
@@ -81,7 +81,7 @@ class Adapter:
         media_type = request.headers["content-type"].partition(";")[0].strip().lower()
         return Response(content, media_type=media_type)
 
-    def find_model(self, model_name: str | None, freq: str | None) -> ReadyModel:
+    def find_model(self, model_name: str | None, freq: str | None) -> Forecaster:
         """Return the model that a request means.
 
         That is the one it names; else ``GATECAST_DEFAULT_MODEL``; else the only one that is served;
@@ -92,7 +92,7 @@ class Adapter:
             ModelNotReadyError: It did not load, or no runner is up.
         """
         if name := model_name or self.settings.default_model:
-            return self._catalog.find_ready(name, None)
+            return self._catalog.find_forecaster(name, None)
         ready = [model for model in self._catalog.models() if model.default.card is not None]
         if len(ready) > 1 and freq is not None:
             ready = [
@@ -101,7 +101,7 @@ class Adapter:
                 if model.default.card and _is_freq(model.default.card.freq, freq)
             ]
         if len(ready) == 1:
-            return self._catalog.find_ready(ready[0].model_name, None)
+            return self._catalog.find_forecaster(ready[0].model_name, None)
         self._catalog.check_any()
         raise ModelNotFoundError(
             "it is not clear which model is meant: set GATECAST_DEFAULT_MODEL, serve one model, or"
@@ -113,7 +113,7 @@ class Adapter:
         return any(model.model_name == model_name for model in self._catalog.models())
 
     def prepare(
-        self, request: ForecastRequest, model: ReadyModel, translate: Translate
+        self, request: ForecastRequest, model: Forecaster, translate: Translate
     ) -> PreparedRequest:
         """Check and convert a request as the native API does; ``translate`` words errors.
 

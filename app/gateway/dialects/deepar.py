@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.artifact import Card
 from app.errors import InvalidInputError
-from app.gateway.catalog import ReadyModel
+from app.gateway.catalog import Forecaster
 from app.gateway.dialects.adapter import (
     Adapter,
     Question,
@@ -125,7 +125,7 @@ def understand_instances(
     return Question(model, prepared, encode)
 
 
-def _to_series(one: DeepArInstance, place: int, model: ReadyModel) -> Series:
+def _to_series(one: DeepArInstance, place: int, model: Forecaster) -> Series:
     card, pointer = model.card, f"/instances/{place}"
     future: dict[str, list[float | None]] = covariates_by_order(
         card.future_covariates,

@@ -15,7 +15,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from app.errors import InvalidInputError, NotSupportedError
-from app.gateway.catalog import Catalog, ReadyModel
+from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_body
 from app.gateway.dialects.adapter import (
     GZIP,
@@ -120,7 +120,7 @@ class TimeGptEndpoints:
     async def _answer(self, request: Request, understand: Callable[[bytes], Question]) -> Response:
         return await self._adapter.answer(request, understand, encodings=_ENCODINGS)
 
-    def _find(self, model: str, freq: str) -> ReadyModel:
+    def _find(self, model: str, freq: str) -> Forecaster:
         is_theirs = model.startswith("timegpt") or model == "azureai"
         name = None if is_theirs and not self._adapter.is_served(model) else model
         return self._adapter.find_model(name, freq_alias(freq))
@@ -173,7 +173,7 @@ class TimeGptEndpoints:
         task = FlatTask(asked, model.card, windows, intervals, num_future=num_future)
         return self._question(task, model, task.judged)
 
-    def _check(self, asked: Body, least: int = 1) -> ReadyModel:
+    def _check(self, asked: Body, least: int = 1) -> Forecaster:
         check_wishes(asked)
         check_sizes(asked.series, least)
         return self._find(asked.model, asked.freq)
@@ -185,7 +185,7 @@ class TimeGptEndpoints:
         return found
 
     def _question(
-        self, task: FlatTask, model: ReadyModel, more: Callable[[Quantiles], Mapping[str, Any]]
+        self, task: FlatTask, model: Forecaster, more: Callable[[Quantiles], Mapping[str, Any]]
     ) -> Question:
         prepared = self._adapter.prepare(task.request(), model, task.translate)
         refuse_wrong_series(prepared, task.translate)
