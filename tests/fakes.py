@@ -57,6 +57,11 @@ def make_card(**changes: Any) -> Card:
     return Card(**(values | changes))
 
 
+def forecaster(model_name: str, model_version: int, card: Card) -> ModelVersion:
+    """Return a version that is ready and makes forecasts."""
+    return ModelVersion(model_name, model_version, card, "")
+
+
 def drift_forecast(target: NDArray[np.float32], horizon: int, level: float) -> list[float]:
     """Return what ``FakeRunners`` forecasts at ``level``: the last value, one more each step."""
     last = float(target[~np.isnan(target)][-1])
