@@ -10,10 +10,9 @@ from httpx import ASGITransport, AsyncClient
 from app.errors import EngineError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
 from app.keys import create_key
 from app.settings import load_settings
-from tests.fakes import FakeRunners, make_card
+from tests.fakes import FakeRunners, forecaster, make_card
 
 Json = Any
 JSON = {"Content-Type": "application/json"}
@@ -21,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def one_model() -> FakeRunners:
-    return FakeRunners(ModelVersion("monthly", 1, make_card(), ""))
+    return FakeRunners(forecaster("monthly", 1, make_card()))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.gateway.main import create_app
 from app.gateway.runner_client import ModelVersion
 from app.settings import load_settings
 from app.tensors import Tensors
-from tests.fakes import FakeRunners, make_card
+from tests.fakes import FakeRunners, forecaster, make_card
 
 FIRST, SECOND = [5.5, 6.25, 7.125], [30.0, 40.0]
 PATHS = {
@@ -29,7 +29,7 @@ PATHS = {
 
 def serve(*versions: ModelVersion, **settings: object) -> AsyncClient:
     """Return a client of an application with these models; ``monthly`` where there are none."""
-    runners = FakeRunners(*(versions or (ModelVersion("monthly", 1, make_card(), ""),)))
+    runners = FakeRunners(*(versions or (forecaster("monthly", 1, make_card()),)))
     app = create_app(load_settings(**settings), runners, Drain())
     return AsyncClient(transport=ASGITransport(app), base_url="http://gatecast")
 
@@ -84,7 +84,7 @@ async def test_timegpt_cross_validation_forecasts_from_its_origins() -> None:
 async def test_timegpt_history_is_forecast_in_windows_that_touch() -> None:
     card = make_card(season=2, horizon=12)
     body = timegpt(values=[1.0] * 9 + [2.0, 3.0], sizes=[9, 2], full_history=True)
-    async with serve(ModelVersion("monthly", 1, card, "")) as client:
+    async with serve(forecaster("monthly", 1, card)) as client:
         answer = (await client.post("/v2/cross_validation", json=body)).json()
     assert answer["idxs"] == [4, 5, 6, 7, 8, 10]
     assert answer["sizes"] == [5, 1]
@@ -94,7 +94,7 @@ async def test_timegpt_anomaly_is_a_value_outside_its_interval() -> None:
     values = [1.0, 2, 3, 4, 5, 6, 7, 99, 9, None]
     body = {"series": {"y": values, "sizes": [10]}, "freq": "MS", "level": 80}
     card = make_card(season=1)
-    async with serve(ModelVersion("monthly", 1, card, "")) as client:
+    async with serve(forecaster("monthly", 1, card)) as client:
         answer = (await client.post("/v2/anomaly_detection", json=body)).json()
         online = body | {"h": 1, "detection_size": 3}
         newest = (await client.post("/v2/online_anomaly_detection", json=online)).json()
@@ -107,7 +107,7 @@ async def test_timegpt_anomaly_is_a_value_outside_its_interval() -> None:
 
 async def test_timegpt_takes_covariates_in_the_order_of_the_card() -> None:
     card = make_card(past_covariates=("price",), future_covariates=("holiday", "promo"))
-    runners = FakeRunners(ModelVersion("monthly", 1, card, ""))
+    runners = FakeRunners(forecaster("monthly", 1, card))
     app = create_app(load_settings(), runners, Drain())
     series = {
         "y": [1, 2, 3],
@@ -134,7 +134,7 @@ async def test_huge_horizon_is_refused_before_anything_of_its_length_is_made() -
     card = make_card(future_covariates=("promo",))
     body = timegpt(values=[1, 2], sizes=[2], h=10**15)
     body["series"] |= {"X": [[1, 2]], "X_future": [[]]}
-    async with serve(ModelVersion("monthly", 1, card, "")) as client:
+    async with serve(forecaster("monthly", 1, card)) as client:
         answer = await client.post("/v2/forecast", json=body)
     assert answer.status_code == 422
     assert answer.json()["message"] == "h must be between 1 and 12 for this model"
@@ -148,7 +148,7 @@ async def test_value_beyond_an_interval_of_no_width_is_an_anomaly() -> None:
             del outputs
             return {"quantiles": np.zeros((len(inputs["past_target"]), 12, 5), np.float32)}
 
-    version = ModelVersion("monthly", 1, Certain.card, "")
+    version = forecaster("monthly", 1, Certain.card)
     app = create_app(load_settings(), FakeRunners(version, engine=Certain()), Drain())
     body = {"series": {"y": [0, 0, 1e25, 0], "sizes": [4]}, "freq": "MS", "level": 80}
     async with AsyncClient(transport=ASGITransport(app), base_url="http://gatecast") as client:
@@ -173,14 +173,14 @@ async def test_timegpt_tells_limits_models_and_valid_keys() -> None:
 )
 async def test_timegpt_frequency_chooses_the_model(alias: str, freq: str) -> None:
     others = ("s", "30min") if freq == "15min" else ("s", "15min")
-    versions = [ModelVersion(f"by-{f}", 1, make_card(freq=f), "") for f in (freq, *others)]
+    versions = [forecaster(f"by-{f}", 1, make_card(freq=f)) for f in (freq, *others)]
     async with serve(*versions) as client:
         answer = await client.post("/v2/forecast", json=timegpt(freq=alias))
     assert answer.status_code == 200
 
 
 async def test_model_that_is_not_clear_is_404() -> None:
-    versions = [ModelVersion(name, 1, make_card(), "") for name in ("a", "b")]
+    versions = [forecaster(name, 1, make_card()) for name in ("a", "b")]
     async with serve(*versions) as client:
         answer = await client.post("/v2/forecast", json=timegpt())
         named = await client.post("/v2/forecast", json=timegpt(model="b"))
@@ -240,7 +240,7 @@ async def test_deepar_lines_are_answered_by_lines_as_configured() -> None:
 
 async def test_deepar_takes_cat_and_dynamic_feat_in_the_order_of_the_card() -> None:
     card = make_card(static_covariates=("shop", "size"), future_covariates=("promo",), horizon=2)
-    runners = FakeRunners(ModelVersion("monthly", 1, card, ""))
+    runners = FakeRunners(forecaster("monthly", 1, card))
     app = create_app(load_settings(), runners, Drain())
     instance = DEEPAR | {"target": [1, 2], "cat": [3, 4], "dynamic_feat": [[5, 6, 7, 8]]}
     async with AsyncClient(transport=ASGITransport(app), base_url="http://gatecast") as client:
@@ -303,7 +303,7 @@ async def test_chronos_needs_nothing_but_a_target() -> None:
 
 async def test_chronos_covariates_known_ahead_are_in_both_mappings() -> None:
     card = make_card(past_covariates=("price",), future_covariates=("promo",))
-    runners = FakeRunners(ModelVersion("monthly", 1, card, ""))
+    runners = FakeRunners(forecaster("monthly", 1, card))
     app = create_app(load_settings(), runners, Drain())
     one = {
         "target": [1, 2],
