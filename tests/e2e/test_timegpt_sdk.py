@@ -202,6 +202,7 @@ async def test_call_outlives_the_loss_of_the_runner(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+@pytest.mark.slow  # it exports a model of its own; tests/api has the same without the SDK
 async def test_exogenous_values_reach_a_model_that_has_them(tmp_path: Path) -> None:
     artifact = tiny_artifact(past_covariates=("price",), future_covariates=("promo",))
     repository = tmp_path / "models"
