@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 import polars as pl
 import pytest
+import pytest_asyncio
 
 from app.keys import create_key
 from gatecast_client import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 TARGET = [50 + 10 * math.sin(step) for step in range(36)]
 LEVELS = [0.1, 0.5, 0.9]
+SHARED = pytest.mark.asyncio(loop_scope="module")
+"""For tests that leave the service as it was, and so share one."""
 SERVER_PACKAGES = (
     "fastapi",
     "starlette",
@@ -62,6 +65,12 @@ async def service_and_client(
         yield service, client
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tiny_repository: Path) -> AsyncIterator[Service]:
+    async with serving(tiny_repository) as service:
+        yield service
+
+
 async def block(service: Service, call: Callable[[Client], Found]) -> Found:
     """Use the blocking client in a thread."""
 
@@ -85,13 +94,14 @@ def rows() -> dict[str, list[Any]]:
     }
 
 
-async def test_both_clients_give_the_same_forecasts(tiny_repository: Path) -> None:
+@SHARED
+async def test_both_clients_give_the_same_forecasts(service: Service) -> None:
     series: list[Series | Values] = [
         TARGET,
         Series(target=[*TARGET[:9], None, math.nan], item_id="b", start="2024-01-01"),
         [],
     ]
-    async with service_and_client(tiny_repository) as (service, client):
+    async with AsyncClient(address(service)) as client:
         found = await client.forecast("tiny", series, horizon=3, quantile_levels=LEVELS)
         same = await block(
             service, lambda c: c.forecast("tiny", series, horizon=3, quantile_levels=LEVELS)
@@ -109,11 +119,12 @@ async def test_both_clients_give_the_same_forecasts(tiny_repository: Path) -> No
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+@SHARED
 async def test_table_comes_back_in_its_library(
-    tiny_repository: Path, make: Callable[[Any], Any]
+    service: Service, make: Callable[[Any], Any]
 ) -> None:
     given = make(rows())
-    async with service_and_client(tiny_repository) as (service, client):
+    async with AsyncClient(address(service)) as client:
         found = await client.forecast_table("tiny", given, horizon=2, quantile_levels=LEVELS)
         same = await block(
             service,
@@ -131,7 +142,8 @@ async def test_table_comes_back_in_its_library(
     assert found["0.5"].to_list() == medians
 
 
-async def test_columns_may_have_other_names_and_stamps_be_dates(tiny_repository: Path) -> None:
+@SHARED
+async def test_columns_may_have_other_names_and_stamps_be_dates(service: Service) -> None:
     columns = Columns(item_id="unique_id", timestamp="ds", target="y")
     table = pl.DataFrame(
         {
@@ -140,13 +152,14 @@ async def test_columns_may_have_other_names_and_stamps_be_dates(tiny_repository:
             "y": TARGET,
         }
     )
-    async with service_and_client(tiny_repository) as (_, client):
+    async with AsyncClient(address(service)) as client:
         found = await client.forecast_table("tiny", table, columns=columns)
     assert found["unique_id"].to_list() == [7] * 6
     assert found["ds"].to_list()[0] == dt.date(2023, 1, 1)
 
 
-async def test_wrong_tables_name_the_series(tiny_repository: Path) -> None:
+@SHARED
+async def test_wrong_tables_name_the_series(service: Service) -> None:
     stamps = ["2024-01-01", "2024-02-01"]
 
     def table(stamps: list[str], target: list[float | None]) -> pd.DataFrame:
@@ -160,7 +173,7 @@ async def test_wrong_tables_name_the_series(tiny_repository: Path) -> None:
             [table(stamps, [1, 1e39]), table(stamps, [1, 2]).assign(item_id="good")]
         ),
     }
-    async with service_and_client(tiny_repository) as (_, client):
+    async with AsyncClient(address(service)) as client:
         for sentence, given in wrong.items():
             with pytest.raises(SeriesRefusedError, match=f"series x: .*{sentence}"):
                 await client.forecast_table("tiny", given)

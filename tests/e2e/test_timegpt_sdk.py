@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import pytest_asyncio
 from nixtla import NixtlaClient
 from nixtla.nixtla_client import ApiError
 
@@ -21,6 +22,8 @@ from tests.tiny_artifact import tiny_artifact
 
 ROOT = Path(__file__).parents[2]
 KEY = create_key()
+SHARED = pytest.mark.asyncio(loop_scope="module")
+"""For tests that leave the service as it was, and so share one."""
 
 # The SDK and pandas use what later versions of each other and of NumPy give up.
 pytestmark = [
@@ -36,6 +39,12 @@ async def starter(tmp_path: Path, **settings: object) -> AsyncIterator[Service]:
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY.line}\n")
     async with serving(ROOT / "model_repository", api_keys_file=keys, **settings) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    async with starter(tmp_path_factory.mktemp("keys")) as service:
         yield service
 
 
@@ -82,18 +91,18 @@ def flat(forecasts: list[dict[str, Any]], level: str) -> list[float]:
     return [value for one in forecasts for value in one[level]]
 
 
-async def test_levels_quantiles_and_partitions_are_the_native_numbers(tmp_path: Path) -> None:
+@SHARED
+async def test_levels_quantiles_and_partitions_are_the_native_numbers(service: Service) -> None:
     table = sales(120, 60, 37)
-    async with starter(tmp_path) as service:
-        want = await native(
-            service, targets(table), horizon=12, quantile_levels=[0.1, 0.2, 0.5, 0.8, 0.9]
-        )
-        levels = await ask(service, lambda c: c.forecast(table, h=12, freq="MS", level=[60, 80]))
-        inferred = await ask(service, lambda c: c.forecast(table, h=12, quantiles=[0.1, 0.5, 0.9]))
-        parts = await ask(
-            service, lambda c: c.forecast(table, h=12, freq="MS", level=[80], num_partitions=3)
-        )
-        offset = await ask(service, lambda c: c.forecast(table, h=12, freq=pd.offsets.MonthBegin()))
+    want = await native(
+        service, targets(table), horizon=12, quantile_levels=[0.1, 0.2, 0.5, 0.8, 0.9]
+    )
+    levels = await ask(service, lambda c: c.forecast(table, h=12, freq="MS", level=[60, 80]))
+    inferred = await ask(service, lambda c: c.forecast(table, h=12, quantiles=[0.1, 0.5, 0.9]))
+    parts = await ask(
+        service, lambda c: c.forecast(table, h=12, freq="MS", level=[80], num_partitions=3)
+    )
+    offset = await ask(service, lambda c: c.forecast(table, h=12, freq=pd.offsets.MonthBegin()))
     assert levels["TimeGPT"].tolist() == flat(want, "0.5")
     assert levels["TimeGPT-lo-80"].tolist() == flat(want, "0.1")
     assert levels["TimeGPT-hi-60"].tolist() == flat(want, "0.8")
@@ -104,27 +113,25 @@ async def test_levels_quantiles_and_partitions_are_the_native_numbers(tmp_path: 
     assert offset["TimeGPT"].tolist() == flat(want, "0.5")
 
 
+@SHARED
 async def test_cross_validation_and_history_are_native_forecasts_from_earlier_origins(
-    tmp_path: Path,
+    service: Service,
 ) -> None:
     table = sales(100, 80)
     first, second = targets(table)
-    async with starter(tmp_path) as service:
-        want = await native(
-            service,
-            [first[:86], first[:92], second[:66], second[:72]],
-            horizon=8,
-            quantile_levels=[0.1, 0.5, 0.9],
-        )
-        found = await ask(
-            service,
-            lambda c: c.cross_validation(
-                table, h=8, freq="MS", n_windows=2, step_size=6, level=[80]
-            ),
-        )
-        fitted = await ask(
-            service, lambda c: c.forecast(table, h=3, freq="MS", level=[80], add_history=True)
-        )
+    want = await native(
+        service,
+        [first[:86], first[:92], second[:66], second[:72]],
+        horizon=8,
+        quantile_levels=[0.1, 0.5, 0.9],
+    )
+    found = await ask(
+        service,
+        lambda c: c.cross_validation(table, h=8, freq="MS", n_windows=2, step_size=6, level=[80]),
+    )
+    fitted = await ask(
+        service, lambda c: c.forecast(table, h=3, freq="MS", level=[80], add_history=True)
+    )
     assert found["TimeGPT"].tolist() == flat(want, "0.5")
     assert found["TimeGPT-lo-80"].tolist() == flat(want, "0.1")
     assert found["y"].tolist()[:8] == pytest.approx(first[86:94])
@@ -134,23 +141,24 @@ async def test_cross_validation_and_history_are_native_forecasts_from_earlier_or
     assert (fitted["TimeGPT-lo-80"] <= fitted["TimeGPT-hi-80"]).all()
 
 
-async def test_anomalies_are_found_where_they_were_put(tmp_path: Path) -> None:
+@SHARED
+async def test_anomalies_are_found_where_they_were_put(service: Service) -> None:
     table = sales(120, 90)
     odd = 110
     table.loc[odd, "y"] = 900.0
-    async with starter(tmp_path) as service:
-        found = await ask(service, lambda c: c.detect_anomalies(table, freq="MS", level=95))
-        newest = await ask(
-            service,
-            lambda c: c.detect_anomalies_online(table, h=6, detection_size=12, freq="MS", level=95),
-        )
+    found = await ask(service, lambda c: c.detect_anomalies(table, freq="MS", level=95))
+    newest = await ask(
+        service,
+        lambda c: c.detect_anomalies_online(table, h=6, detection_size=12, freq="MS", level=95),
+    )
     assert found.loc[found["ds"] == table.loc[odd, "ds"], "anomaly"].any()
     assert found["anomaly"].mean() < 0.2
     assert newest.loc[newest["y"] == 900.0, "anomaly"].all()
     assert len(newest) == 24
 
 
-async def test_body_of_more_than_a_megabyte_is_compressed_and_answered(tmp_path: Path) -> None:
+@SHARED
+async def test_body_of_more_than_a_megabyte_is_compressed_and_answered(service: Service) -> None:
     length, count = 480, 400
     values = np.tile(sales(length)["y"].to_numpy(), count) + np.repeat(np.arange(count), length)
     assert len(values) * len("123.456,") > 2**20  # from here on the SDK compresses by zstd
@@ -161,13 +169,13 @@ async def test_body_of_more_than_a_megabyte_is_compressed_and_answered(tmp_path:
             "y": values.astype(np.float32) + np.float32(0.123456),
         }
     )
-    async with starter(tmp_path) as service:
-        found = await ask(service, lambda c: c.forecast(table, h=2, freq="MS"))
-        want = await native(service, targets(table), horizon=2, quantile_levels=[0.5])
+    found = await ask(service, lambda c: c.forecast(table, h=2, freq="MS"))
+    want = await native(service, targets(table), horizon=2, quantile_levels=[0.5])
     assert found["TimeGPT"].tolist() == flat(want, "0.5")
 
 
-async def test_sdk_shows_our_refusals(tmp_path: Path) -> None:
+@SHARED
+async def test_sdk_shows_our_refusals(service: Service) -> None:
     table = sales(60)
     promoted = table.assign(promo=1.0)
     ahead = pd.DataFrame(
@@ -183,16 +191,15 @@ async def test_sdk_shows_our_refusals(tmp_path: Path) -> None:
         "no model of this name": lambda c: c.forecast(table, h=3, freq="MS", model="other"),
         "it has no fine-tuning": lambda c: c.finetune(table, freq="MS"),
     }
-    async with starter(tmp_path) as service:
-        for sentence, call in calls.items():
-            with pytest.raises(ApiError, match=sentence):
-                await ask(service, call)
-        with pytest.raises(ApiError, match="send a valid API key"):
-            await ask(service, lambda c: c.forecast(table, h=3, freq="MS"), key="wrong")
-        assert await ask(service, lambda c: c.validate_api_key())
-        assert not await ask(service, lambda c: c.validate_api_key(), key="wrong")
-        assert await ask(service, lambda c: c.list_models()) == ["monthly"]
-        assert await ask(service, lambda c: c.finetuned_models(as_df=False)) == []
+    for sentence, call in calls.items():
+        with pytest.raises(ApiError, match=sentence):
+            await ask(service, call)
+    with pytest.raises(ApiError, match="send a valid API key"):
+        await ask(service, lambda c: c.forecast(table, h=3, freq="MS"), key="wrong")
+    assert await ask(service, lambda c: c.validate_api_key())
+    assert not await ask(service, lambda c: c.validate_api_key(), key="wrong")
+    assert await ask(service, lambda c: c.list_models()) == ["monthly"]
+    assert await ask(service, lambda c: c.finetuned_models(as_df=False)) == []
 
 
 async def test_call_outlives_the_loss_of_the_runner(tmp_path: Path) -> None:
@@ -202,6 +209,7 @@ async def test_call_outlives_the_loss_of_the_runner(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+@pytest.mark.slow  # it exports a model of its own; tests/api has the same without the SDK
 async def test_exogenous_values_reach_a_model_that_has_them(tmp_path: Path) -> None:
     artifact = tiny_artifact(past_covariates=("price",), future_covariates=("promo",))
     repository = tmp_path / "models"
