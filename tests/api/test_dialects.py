@@ -14,6 +14,7 @@ from app.errors import StartupError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.runner_client import ModelVersion
+from app.interface import Interface
 from app.settings import load_settings
 from app.tensors import Tensors
 from tests.fakes import FakeRunners, forecaster, make_card
@@ -143,6 +144,7 @@ async def test_huge_horizon_is_refused_before_anything_of_its_length_is_made() -
 async def test_value_beyond_an_interval_of_no_width_is_an_anomaly() -> None:
     class Certain:
         card = make_card(season=1)
+        interface = Interface.from_card(card)
 
         def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
             del outputs
