@@ -65,7 +65,7 @@ class Catalog:
         versions = [v for v in self._runners.models() if v.model_name == model_name]
         if versions:
             return ServedModel(model_name, tuple(sorted(versions, key=lambda v: v.model_version)))
-        self._check_runners()
+        self.check_any()
         raise ModelNotFoundError("no model of this name is served; GET /v1/models lists them")
 
     def find_version(self, model_name: str, model_version: int | None) -> ModelVersion:
@@ -113,7 +113,12 @@ class Catalog:
             )
         return Forecaster(model_name, model.model_version, model.interface, model.card)
 
-    def _check_runners(self) -> None:
+    def check_any(self) -> None:
+        """Tell whether anything is served at all.
+
+        Raises:
+            ModelNotReadyError: No runner is up, or the repository is empty.
+        """
         if not self._runners.models():
             raise ModelNotReadyError("no runner is up yet, or it serves no model")
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifact import Card
 from app.gateway.catalog import Catalog, ServedModel
+from app.gateway.dialect_table import dialect_routes
 from app.gateway.forecast import ModelName, ModelVersionNumber
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
 from app.gateway.runner_client import ModelVersion
@@ -103,6 +104,9 @@ class ModelDescription(_Answer):
     reason: str = Field(description="Why it is not ready; empty where it is.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     limits: Limits
+    dialects: dict[str, list[str]] = Field(
+        description="Foreign protocols that are spoken, by name, with their paths."
+    )
     card: Card | None = Field(
         description="Null where the version did not load, or is served below `/v2` alone."
     )
@@ -114,6 +118,7 @@ class ModelEndpoints:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self._catalog = catalog
         self._limits = Limits.from_settings(settings)
+        self._dialects = dialect_routes(settings)
 
     async def list_models(self) -> ModelList:
         """List all models with the version that a request without one gets."""
@@ -139,5 +144,8 @@ class ModelEndpoints:
             reason=state.reason,
             versions=[VersionState.from_version(v) for v in model.versions],
             limits=self._limits,
+            dialects={
+                name: [route.path for route in routes] for name, routes in self._dialects.items()
+            },
             card=version.card,
         )

@@ -1,20 +1,21 @@
 """The native forecast API: bytes to a request, a forecast to bytes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Header, Path, Request
 from starlette.responses import Response
 
+from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import exchange_of
 from app.gateway.preparation import PreparedRequest
 from app.gateway.problems import series_error
-from app.gateway.service import Forecast, ForecastService
+from app.gateway.service import Forecast, ForecastService, SeriesQuantiles
 from app.settings import Settings
 
 _INLINE_BYTES = 2**18
@@ -107,28 +108,32 @@ async def _encode(forecast: Forecast) -> bytes:
 
 def encode_forecast(forecast: Forecast) -> bytes:
     """Write a ``ForecastResponse``; float32 numbers keep their shortest exact form."""
-    names = [repr(level) for level in forecast.quantile_levels]
     content = {
         "model_name": forecast.model.model_name,
         "model_version": forecast.model.model_version,
         "horizon": forecast.horizon,
         "quantile_levels": forecast.quantile_levels,
-        "forecasts": [
-            _encode_series(forecast, position, item_id=item_id, names=names)
-            for position, item_id in enumerate(forecast.item_ids)
-        ],
+        "forecasts": encode_forecast_series(forecast),
     }
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def _encode_series(
-    forecast: Forecast, position: int, *, item_id: str | None, names: Sequence[str]
-) -> dict[str, Any]:
-    content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
-    if refusal := forecast.refusals.get(position):
-        return content | {"error": series_error(refusal)}
-    one = forecast.series[position]
-    if one.timestamps is not None:
-        content["timestamps"] = one.timestamps
-    content["quantiles"] = dict(zip(names, one.quantiles, strict=True))
-    return content
+def encode_forecast_series(
+    forecast: Forecast, translate: Callable[[InvalidInputError], InvalidInputError] | None = None
+) -> list[dict[str, Any]]:
+    """Return a ``SeriesForecast`` for each series; ``translate`` words errors otherwise."""
+    names = [repr(level) for level in forecast.quantile_levels]
+    contents: list[dict[str, Any]] = []
+    for position, item_id in enumerate(forecast.item_ids):
+        content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
+        if refusal := forecast.refusals.get(position):
+            content["error"] = series_error(translate(refusal) if translate else refusal)
+        else:
+            content |= _series_content(forecast.series[position], names)
+        contents.append(content)
+    return contents
+
+
+def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {} if one.timestamps is None else {"timestamps": one.timestamps}
+    return content | {"quantiles": dict(zip(names, one.quantiles, strict=True))}

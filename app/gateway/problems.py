@@ -1,7 +1,7 @@
-"""The only table from exceptions to HTTP statuses, and the two kinds of bodies made from it.
+"""The only table from exceptions to HTTP statuses.
 
-Below ``/v2`` the body is ``{"error": "one sentence"}``, as the Open Inference Protocol wants it;
-everywhere else it is a problem (RFC 9457).
+The bodies made from it are in ``app.gateway.error_bodies``: a problem (RFC 9457) on native routes,
+``{"error": "one sentence"}`` below ``/v2``, and on routes of a dialect what its clients expect.
 
 Every class of ``app.errors`` has a row. Anything that is not in the table is a bug of ours: status
 500, logged with its traceback, and the connection is closed.
@@ -22,9 +22,11 @@ from starlette.types import Scope
 
 from app import errors
 from app.errors import InvalidInputError, InvalidSeriesError, RetryableError
+from app.gateway.dialect_table import ErrorForm
+from app.gateway.error_bodies import ERROR_BODIES, Failure
+from app.gateway.exchange import exchange_of
 from app.logs import REQUEST_ID
 
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_LISTED_ERRORS = 100
 
 _MAX_INSTANCE_LENGTH = 256
@@ -43,21 +45,12 @@ logger = logging.getLogger("gatecast.gateway")
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """What an exception becomes.
-
-    Attributes:
-        status: Of the answer.
-        type: Name of the problem.
-        title: The same for every problem of the type.
-        is_internal: The message is hidden from the caller and logged.
-        oip_status: Of the answer below ``/v2``, where Triton's differs.
-    """
+    """What an exception becomes; ``is_internal`` hides its message from the caller and logs it."""
 
     status: int
     type: str
     title: str
     is_internal: bool = False
-    oip_status: int | None = None
 
 
 _BUG = ProblemKind(500, "about:blank", "Internal Server Error", is_internal=True)
@@ -65,9 +58,7 @@ _BUG = ProblemKind(500, "about:blank", "Internal Server Error", is_internal=True
 PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.GatecastError: _BUG,
     errors.MalformedBodyError: ProblemKind(400, "malformed-body", "The body can not be read"),
-    errors.InvalidInputError: ProblemKind(
-        422, "invalid-input", "The input is not valid", oip_status=400
-    ),
+    errors.InvalidInputError: ProblemKind(422, "invalid-input", "The input is not valid"),
     errors.InvalidSeriesError: ProblemKind(422, "invalid-series", "No series is valid"),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
     errors.UnsupportedMediaTypeError: ProblemKind(
@@ -97,9 +88,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
         500, "artifact-error", "The model file is broken", is_internal=True
     ),
     errors.StartupError: _BUG,
-    RequestValidationError: ProblemKind(
-        422, "invalid-request", "The request is not valid", oip_status=400
-    ),
+    RequestValidationError: ProblemKind(422, "invalid-request", "The request is not valid"),
 }
 
 
@@ -111,42 +100,44 @@ def problem_kind(error: Exception) -> ProblemKind:
 
 
 def problem_response(scope: Scope, error: Exception) -> Response:
-    """Turn ``error`` into the answer to the request of ``scope``."""
+    """Turn ``error`` into the answer to the request of ``scope``, in the form of its route."""
     kind = problem_kind(error)
     if kind.is_internal:
         logger.error("%s", type(error).__name__, exc_info=error)
-    headers = _headers(error, kind)
-    if is_oip_path(scope["path"]):
-        body = orjson.dumps(_oip_error(error, kind))
-        status = kind.oip_status or kind.status
-        return Response(body, status, headers, media_type="application/json")
-    body = orjson.dumps(_problem(scope, error, kind))
-    return Response(body, kind.status, headers, media_type=PROBLEM_MEDIA_TYPE)
+    form = exchange_of(scope).error_form or form_of_path(scope["path"])
+    body = ERROR_BODIES[form]
+    status = body.status_of(kind.status)
+    content = orjson.dumps(body.write(_describe(scope, error, kind, status=status, form=form)))
+    return Response(content, status, _headers(error, kind), media_type=body.media_type)
 
 
-def is_oip_path(path: str) -> bool:
-    """Whether ``path`` belongs to the Open Inference Protocol."""
-    return path == "/v2" or path.startswith("/v2/")
+def form_of_path(path: str) -> ErrorForm:
+    """Return the form for a path that no route has: below ``/v2`` that of tensors."""
+    is_oip = path == "/v2" or path.startswith("/v2/")
+    return ErrorForm.OIP if is_oip else ErrorForm.PROBLEM
 
 
-def _oip_error(error: Exception, kind: ProblemKind) -> dict[str, str]:
-    if kind.status == HTTPStatus.NOT_FOUND and isinstance(error, HTTPException):
-        return {"error": _OIP_NOT_FOUND}
-    return {"error": _INTERNAL if kind.is_internal else _detail(error)}
-
-
-def _problem(scope: Scope, error: Exception, kind: ProblemKind) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "type": kind.type,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": _INTERNAL if kind.is_internal else _detail(error),
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=~")[:_MAX_INSTANCE_LENGTH],
-        "request_id": REQUEST_ID.get(),
-    }
-    if listed := _listed_errors(error):
-        content["errors"] = listed
-    return content
+def _describe(
+    scope: Scope, error: Exception, kind: ProblemKind, *, status: int, form: ErrorForm
+) -> Failure:
+    detail = _INTERNAL if kind.is_internal else _detail(error)
+    if (
+        form is ErrorForm.OIP
+        and isinstance(error, HTTPException)
+        and status == HTTPStatus.NOT_FOUND
+    ):
+        detail = _OIP_NOT_FOUND
+    listed = _listed_errors(error)
+    return Failure(
+        status=status,
+        type=kind.type,
+        title=kind.title,
+        detail=detail,
+        instance=quote(scope["path"], safe="/:@!$&'()*+,;=~")[:_MAX_INSTANCE_LENGTH],
+        request_id=REQUEST_ID.get(),
+        places=[(one["pointer"], one["detail"]) for one in listed if "pointer" in one],
+        listed=listed,
+    )
 
 
 def series_error(error: InvalidInputError) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEADER_BYTES = 32 * 2**10
 
+_LINGER_S = 2.0
+
 
 class _HeadersTooLargeError(Exception):
     """Ends the parsing of a request; uvicorn then calls ``send_400_response``."""
@@ -30,6 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", transport))
         self._unfinished_bytes = 0
         self._is_waiting = True
+        self._is_refused = False
         self._timer: asyncio.TimerHandle | None = None
         self._expect_headers()
 
@@ -40,6 +43,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         self._unfinished_bytes += len(data)
         super().data_received(data)
         if self._is_waiting and self._unfinished_bytes > MAX_HEADER_BYTES:
@@ -78,7 +83,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return size > MAX_HEADER_BYTES
 
     def _refuse(self, status: int, kind: str, detail: str) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_refused:
             return
         # The path may not be known yet: `error` is what clients of `/v2` look for.
         problem = {"type": kind, "title": detail, "status": status, "error": detail}
@@ -88,7 +93,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(STATUS_LINE[status] + head.encode() + body)
-        self.transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close for writing, and for reading a little later.
+
+        Closing a socket that holds unread bytes resets the connection, and the caller might lose
+        the answer (RFC 9112, section 9.6).
+        """
+        self._is_refused = True
+        self._stop_expecting()
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(_LINGER_S, self.transport.close)
 
     def _expect_headers(self) -> None:
         self._stop_expecting()

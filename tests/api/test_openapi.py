@@ -22,6 +22,12 @@ FORECAST_STATUSES = {
 application = create_app(
     load_settings(), FakeRunners(forecaster("monthly", 1, make_card())), Drain()
 )
+_QUICK = settings(
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 schema = schemathesis.openapi.from_asgi("/openapi.json", application)
 
 
@@ -32,16 +38,17 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.exclude(path_regex=r"/repository/models/").parametrize()
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+@schema.exclude(path_regex=r"/repository/models/").exclude(tag="dialects").parametrize()
+@settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@schema.include(tag="dialects").parametrize()
+@settings(_QUICK, max_examples=8)
+def test_answers_of_dialects_keep_to_the_document(case: Case[Any]) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 

@@ -60,8 +60,11 @@ async def test_large_headers_are_refused(service: Service, headers: bytes) -> No
 
 
 async def test_endless_header_is_refused_before_it_ends(service: Service) -> None:
-    answer = await exchange(service, b"GET / HTTP/1.1\r\nx-long: " + b"a" * 2 * MAX_HEADER_BYTES)
-    assert answer.startswith(b"HTTP/1.1 431")
+    for _ in range(10):  # the answer must not be lost to bytes that are still on their way
+        answer = await exchange(
+            service, b"GET / HTTP/1.1\r\nx-long: " + b"a" * 16 * MAX_HEADER_BYTES
+        )
+        assert answer.startswith(b"HTTP/1.1 431")
 
 
 @pytest.mark.parametrize(
