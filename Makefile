@@ -39,7 +39,7 @@ contracts: setup
 	$(BIN)/lint-imports
 
 check: setup
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov --cov-report=term:skip-covered
 
 starter: setup  ## train, score and publish the starter model
 	rm -rf model_repository/monthly runs/starter
