@@ -90,7 +90,7 @@ export class Pulse {
         height: 130,
         legend: { show: false },
         cursor: { show: false },
-        scales: { x: { range: (_, __, last) => [last - SHOWN_S, last] }, y: { range: (_, __, high) => [0, Math.max(1, high)] } },
+        scales: { x: { range: (_, __, last) => [last - SHOWN_S, last] }, y: { range: (_, __, high) => [0, Math.max(1, 1.15 * high)] } },
         axes: [{ ...axis, splits: everyHalfMinute, values: secondsAgo }, { ...axis, size: 40 }],
         series: [{}, { stroke: color("accent"), width: 2, fill: color("band-outer"), points: { show: false } }],
       },
