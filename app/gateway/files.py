@@ -10,19 +10,13 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from app.errors import PayloadTooLargeError, UnsupportedMediaTypeError
+from app.errors import PayloadTooLargeError
 from app.files.columns import ColumnRoles
-from app.files.reading import FileFormat, RawTable, read_file
+from app.files.reading import RawTable, read_file
 from app.files.series import FileContent, FileSeries, read_series
 from app.gateway.body import read_body
+from app.gateway.file_types import MEDIA_TYPES, format_of, format_stamps_of
 from app.settings import Settings
-
-MEDIA_TYPES: dict[str, FileFormat] = {
-    "text/csv": "csv",
-    "application/jsonl": "jsonl",
-    "application/x-ndjson": "jsonl",
-    "application/vnd.apache.parquet": "parquet",
-}
 
 ColumnName = Annotated[
     str | None,
@@ -81,12 +75,12 @@ class FileEndpoints:
         freq: FreqAlias = None,
     ) -> Response:
         """Read the series of a CSV, JSON Lines or Parquet file in long format."""
-        file_format, encoding = _format_of(Headers(scope=request.scope).get("content-type", ""))
+        file_format, encoding = format_of(Headers(scope=request.scope).get("content-type", ""))
         body = await read_body(
             request.scope,
             request.receive,
             encodings=("gzip", "x-gzip"),
-            max_bytes=self._settings.max_body_bytes,
+            max_bytes=self._settings.max_file_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
         roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
@@ -137,7 +131,7 @@ def encode_content(raw: RawTable, content: FileContent) -> bytes:
 
 
 def _encode_series(series: FileSeries) -> dict[str, Any]:
-    timestamps = None if series.stamps is None else _format(series.stamps)
+    timestamps = None if series.stamps is None else format_stamps_of(series.stamps)
     return {
         "item_id": series.item_id,
         "start": timestamps[0] if timestamps else None,
@@ -146,21 +140,3 @@ def _encode_series(series: FileSeries) -> dict[str, Any]:
         "num_gaps": series.num_gaps,
         "num_missing": int(np.isnan(series.target).sum()),
     }
-
-
-def _format(stamps: np.ndarray[tuple[int], np.dtype[np.datetime64]]) -> list[str]:
-    """Write dates where all stamps are midnights, otherwise dates and times."""
-    is_date = bool((stamps == stamps.astype("M8[D]")).all())
-    texts: list[str] = np.datetime_as_string(stamps, unit="D" if is_date else "s").tolist()
-    return texts
-
-
-def _format_of(content_type: str) -> tuple[FileFormat, str | None]:
-    media_type, *parameters = (part.strip() for part in content_type.split(";"))
-    file_format = MEDIA_TYPES.get(media_type.lower())
-    if file_format is None:
-        raise UnsupportedMediaTypeError(f"Content-Type must be {' or '.join(MEDIA_TYPES)}")
-    charsets = [
-        p.partition("=")[2].strip('"') for p in parameters if p.lower().startswith("charset=")
-    ]
-    return file_format, charsets[0] if charsets else None

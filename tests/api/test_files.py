@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
 
-from app.gateway.files import MEDIA_TYPES
+from app.gateway.file_types import MEDIA_TYPES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "air_passengers.csv"
 CSV = "text/csv"
