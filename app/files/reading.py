@@ -24,7 +24,7 @@ MAX_DECODED_BYTES = 256 * 2**20
 
 _SEPARATORS = ",;\t|"
 _BYTE_ORDER_MARKS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
@@ -87,48 +87,62 @@ def _check_shape(table: pa.Table, max_rows: int) -> None:
 def _read_csv(content: bytes, encoding: str | None) -> RawTable:
     if content.startswith(_PARQUET_MAGIC):
         raise MalformedBodyError("this is a Parquet file, not CSV")
-    text = _decode(content, encoding)
-    header = text.partition("\n")[0].rstrip("\r")
-    separator = max(_SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    content = _to_utf8(content, encoding)
+    header = _decode(content.partition(b"\n")[0], "utf-8").rstrip("\r")
+    separator = max(_SEPARATORS, key=lambda mark: len(_split_header(header, mark)))
+    names = _split_header(header, separator)
     if len(names) > MAX_COLUMNS:
         raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
     if "" in names:
         raise InvalidInputError(f"row 1: column {names.index('') + 1} has no name")
     has_names = any(not _is_number(name) for name in names)
     columns = names if has_names else [f"column {index + 1}" for index in range(len(names))]
+    first = int(has_names)
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(text.encode()),
-            pyarrow.csv.ReadOptions(
-                use_threads=False, column_names=columns, skip_rows=1 if has_names else 0
-            ),
+            pa.BufferReader(content),
+            pyarrow.csv.ReadOptions(use_threads=False, column_names=columns, skip_rows=first),
             pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
+        _decode(content, "utf-8")
         raise _csv_error(error) from error
-    return RawTable(table, 2 if has_names else 1, separator)
+    return RawTable(table, first + 1, separator)
 
 
-def _decode(content: bytes, encoding: str | None) -> str:
-    known = [name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)]
-    encoding = known[0] if known else encoding or "utf-8"
+def _split_header(header: str, separator: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+
+
+def _to_utf8(content: bytes, encoding: str | None) -> bytes:
+    """Return the text in UTF-8; what should be that already is checked only as it is parsed."""
+    known = [pair for pair in _BYTE_ORDER_MARKS if content.startswith(pair[0])]
+    mark, named = known[0] if known else (b"", encoding or "utf-8")
+    if named.lower() in {"utf-8", "utf8"}:
+        content = content.removeprefix(mark)
+    else:
+        content = _decode(content, named).encode()
+    if b"\0" in content:
+        row = content[: content.index(b"\0")].count(b"\n") + 1
+        raise MalformedBodyError(f"row {row} holds a zero byte: this is no text file in {named}")
+    return content
+
+
+def _decode(content: bytes, encoding: str) -> str:
     try:
         text = content.decode(encoding)
-    except LookupError as error:
-        raise InvalidInputError("charset is no encoding that is known here") from error
+        text.encode()
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
         raise MalformedBodyError(
             f"row {row}: byte {error.start} is not {encoding.upper()}; save the file as UTF-8, or "
             "name its encoding, as in `Content-Type: text/csv; charset=windows-1252`"
         ) from error
-    if "\0" in text:
-        row = text[: text.index("\0")].count("\n") + 1
-        raise MalformedBodyError(f"row {row} holds a zero byte: this is no text file in {encoding}")
+    except (LookupError, ValueError) as error:  # also codecs that are no encodings of text
+        raise InvalidInputError("charset is no encoding that is known here") from error
     return text
 
 

@@ -246,3 +246,11 @@ async def test_training_and_service_read_the_example_alike(client: AsyncClient) 
     found = (await send(client, frame.write_csv())).json()["series"][0]
     assert found["target"] == frame["target"].to_list()
     assert found["timestamps"] == frame["timestamp"].to_list()
+
+
+@pytest.mark.parametrize("charset", ["base64", "rot13", "punycode", "unicode_escape", "undefined"])
+async def test_codec_that_is_no_encoding_of_text_is_refused(
+    client: AsyncClient, charset: str
+) -> None:
+    answer = await send(client, "a\\ud800\n1\n", f"{CSV}; charset={charset}")
+    assert (answer.status_code, "charset" in answer.json()["detail"]) == (422, True)
