@@ -88,7 +88,7 @@ function choice() {
   const model = chosenModel();
   const horizon = Number(byId("horizon").value);
   const isWhole = Number.isInteger(horizon) && horizon >= 1 && horizon <= Number(model?.horizon);
-  byId("horizon").setAttribute("aria-invalid", String(!isWhole));
+  byId("horizon").setAttribute("aria-invalid", String(Boolean(model) && !isWhole));
   return model && isWhole ? { model, horizon, interval: Number(byId("interval").value), freq: found?.freq ?? null } : null;
 }
 
