@@ -153,7 +153,7 @@ function bandsOf(rows) {
   const bounds = rows.flatMap((row, index) => (row.kind === "bound" ? [index + 1] : []));
   const pairs = Math.floor(bounds.length / 2);
   return Array.from({ length: pairs }, (_, outer) => ({
-    series: [bounds[bounds.length - 1 - outer], bounds[outer]],
+    series: /** @type {[number, number]} */ ([bounds[bounds.length - 1 - outer], bounds[outer]]),
     fill: color(outer === 0 ? "band-outer" : "band-inner"),
   }));
 }

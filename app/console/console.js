@@ -59,7 +59,7 @@ function showTab() {
 
 function chooseFittingModel() {
   if (!found?.freq) return;
-  const fitting = models.find((model) => model.is_ready && model.freq === found?.freq);
+  const fitting = models.find((model) => model.freq === found?.freq);
   if (fitting && chosenModel()?.freq !== found?.freq) {
     byId("model").value = fitting.model_name;
     fitChoices();
@@ -105,11 +105,11 @@ function work() {
 
 async function loadModels() {
   try {
-    models = await listModels();
-    const ready = models.filter((model) => model.is_ready);
+    // A model without a horizon serves tensors, not forecasts.
+    models = (await listModels()).filter((model) => model.is_ready && model.horizon);
     const label = (/** @type {import("./requests.js").Model} */ model) => `${model.model_name} (${model.freq ? frequencyInWords(model.freq) : "any spacing"})`;
-    fillSelect(byId("model"), ready.map((model) => ({ value: model.model_name, label: label(model) })));
-    byId("models-error").hidden = ready.length > 0;
+    fillSelect(byId("model"), models.map((model) => ({ value: model.model_name, label: label(model) })));
+    byId("models-error").hidden = models.length > 0;
     byId("models-error").textContent = "No model is ready, so nothing can be forecast.";
     fitChoices();
     chooseFittingModel();

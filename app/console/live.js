@@ -34,7 +34,7 @@ export class Pulse {
   constructor() {
     /** @type {{at: number, samples: import("./prometheus.js").Sample[]}|null} */
     this.last = null;
-    /** @type {number[][]} */
+    /** @type {[number[], number[]]} */
     this.history = [[], []];
     this.timer = 0;
     /** @type {uPlot|null} */

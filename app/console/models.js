@@ -25,7 +25,7 @@ export async function showModels() {
 function toCard(model) {
   const title = make("h3", {}, model.model_name, " ", make("span", { class: "tag" }, `version ${model.model_version}`));
   const card = model.card;
-  if (!card) return make("article", { class: "card" }, title, make("p", { class: "message error" }, `Not ready: ${model.reason}`), versions(model));
+  if (!card) return make("article", { class: "card" }, title, withoutCard(model), versions(model));
   return make(
     "article",
     { class: "card" },
@@ -44,6 +44,12 @@ function toCard(model) {
     accuracy(card.accuracy),
     versions(model),
   );
+}
+
+/** @param {any} model */
+function withoutCard(model) {
+  if (model.is_ready) return make("p", {}, "Takes and gives tensors, by the Open Inference Protocol; it is no forecaster.");
+  return make("p", { class: "message error" }, `Not ready: ${model.reason}`);
 }
 
 /** @param {[string, string][]} rows */
