@@ -71,7 +71,8 @@ function toColumns(data) {
       values: joined(pad(data.quantiles[level], history.length), history),
     })),
   ];
-  return { rows, labels, hasStamps, origin: history.length, values: [x, ...rows.map((row) => row.values)] };
+  const values = /** @type {uPlot.AlignedData} */ ([x, ...rows.map((row) => row.values)]);
+  return { rows, labels, hasStamps, origin: history.length, values };
 }
 
 /** @param {string} stamp */
