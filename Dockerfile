@@ -11,13 +11,15 @@ COPY export export
 RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".${GPU:+[gpu]}"
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gatecast
+# The link makes /models the default: a setting would win over SageMaker's /opt/ml/model.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gatecast \
+    && ln -s /models /model_repository
+WORKDIR /
 COPY --from=build /venv /venv
 COPY model_repository /models
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    GATECAST_MODEL_REPOSITORY=/models \
     GATECAST_HOST=0.0.0.0
 USER 10001
 EXPOSE 8080

@@ -17,10 +17,10 @@ setup: .venv/development  ## install what development needs
 	touch $@
 
 # torch comes first and by its exact version, so that nothing else chooses another build of it.
-.venv/development: pyproject.toml constraints.txt
+.venv/development: pyproject.toml constraints.txt clients/python/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,dev]'
+	$(PIP) --editable '.[train,dev]' --editable clients/python
 	touch $@ .venv/serving
 
 format: setup  ## put the source in shape

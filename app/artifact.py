@@ -27,6 +27,8 @@ GOLDEN_CASE_KEY = "gatecast.golden_case"
 DIGEST_KEY = "gatecast.sha256"
 UNSEALED_DIGEST = "0" * 64
 
+_PRODUCER = b"gatecast"
+
 # A protobuf map entry: field 1 the key, field 2 (tag 0x12) a value of 64 (0x40) bytes.
 _SEAL = re.compile(re.escape(DIGEST_KEY.encode()) + rb"\x12\x40([0-9a-f]{64})")
 
@@ -211,6 +213,15 @@ def seal(model: bytes) -> bytes:
     """
     digest = _digest(model)
     return model.replace(UNSEALED_DIGEST.encode(), digest.encode(), 1)
+
+
+def is_plain_model(model: bytes) -> bool:
+    """Whether ``model`` never was an artifact.
+
+    The exporter writes its name at the very beginning, and the names of its metadata keys at the
+    end: no truncation and no single damaged byte hides both.
+    """
+    return _PRODUCER not in model
 
 
 def check_seal(model: bytes) -> str:

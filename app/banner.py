@@ -16,9 +16,13 @@ def print_banner(report: ReadyReport, *, host: str, port: int, needs_key: bool) 
     for model in report.models:
         about = f"refused: {model.reason}" if model.reason else model.summary
         click.echo(f"model    {model.model_name} version {model.model_version}: {about}")
-    sound = next((model for model in report.models if not model.reason), None)
-    if sound is None:
+    ready = [model for model in report.models if not model.reason]
+    if not ready:
         click.echo("model    none is ready: every forecast will be refused")
+        return
+    sound = next((model for model in ready if model.example), None)
+    if sound is None:
+        click.echo(f"try      curl -s {address}/v2/models/{ready[0].model_name}")
         return
     key = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
     click.echo(

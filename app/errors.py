@@ -9,6 +9,9 @@ GatecastError
 ├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ModelNotFoundError           no such model or version
+├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
+├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
+├── SequenceConflictError        a sequence can not go on: its model or its past is another
 ├── NotSupportedError            a part of a protocol that this service does not have
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
@@ -66,6 +69,18 @@ class UnauthorizedError(GatecastError):
 
 class ModelNotFoundError(GatecastError):
     """No model of that name, or no such version of it, is served."""
+
+
+class NoForecasterError(GatecastError):
+    """The model is served as tensors alone: its file has no card."""
+
+
+class UnknownSequenceError(GatecastError):
+    """A request goes on with a sequence whose state is not kept here."""
+
+
+class SequenceConflictError(GatecastError):
+    """A request goes on with a sequence, but not from where the caller believes."""
 
 
 class NotSupportedError(GatecastError):

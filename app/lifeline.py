@@ -17,7 +17,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     """One model version that a runner found.
 
     ``reason`` says why it was refused; otherwise ``summary`` says what it is and ``example`` is a
-    request that it will answer, in JSON.
+    forecast request that it will answer, in JSON; empty where it makes no forecasts.
     """
 
     model_name: str

@@ -54,6 +54,15 @@ BATCH_PADDING_SHARE = Histogram(
     ["model_name"],
     buckets=_SHARES,
 )
+SEQUENCES_OPEN = Gauge(
+    "gatecast_sequences_open",
+    "Sequences whose state is kept.",
+    ["model_name"],
+    multiprocess_mode="livesum",
+)
+SEQUENCES_EXPIRED = Counter(
+    "gatecast_sequences_expired", "Sequences forgotten after their idle time.", ["model_name"]
+)
 RUNNER_RESTARTS = Counter(
     "gatecast_runner_restarts", "Runners that took a lost one's place.", ["runner"]
 )

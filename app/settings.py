@@ -1,15 +1,20 @@
 """Every setting of the service: one frozen class, read from ``GATECAST_*`` or options."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import StartupError
+from app.platforms import platform_settings
 
+DIALECT_NAMES = frozenset({"timegpt", "sagemaker", "chronos", "vertex", "kserve"})
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 
 
 class Settings(BaseSettings):
@@ -37,6 +42,18 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False, description="Allow an address beyond loopback without API keys."
+    )
+    default_model: str = Field(
+        "", description="Model that a request of a dialect means where it names none."
+    )
+    dialects: str = Field(
+        "timegpt,sagemaker,chronos,vertex,kserve",
+        description="Foreign protocols that are spoken; empty switches all off.",
+    )
+    vertex_health_route: str = Field("/health", description="Probe path; Vertex AI sets its own.")
+    vertex_predict_route: str = Field("/predict", description="Path that Vertex AI posts to.")
+    deepar_inference_config: str = Field(
+        "", description="DeepAR's `configuration`, as JSON, for JSON Lines requests."
     )
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body, also after decompression."
@@ -70,6 +87,20 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."
     )
+    priority_levels: int = Field(
+        3, ge=1, le=100, description="Levels of a request's priority under `/v2`; 1 is the highest."
+    )
+    max_sequences: int = Field(
+        10_000, ge=1, description="Most sequences of `/v2` whose state one runner keeps."
+    )
+    sequence_idle_timeout_s: float = Field(
+        300.0, gt=0, description="A sequence that is not used for this long is forgotten."
+    )
+    declare_sequences: bool = Field(
+        default=False,
+        description="Whether models that carry state name `sequence_batching` in their `/v2`"
+        " config, so that perf_analyzer drives them by sequences.",
+    )
     watchdog_s: float = Field(5.0, gt=0, description="A process silent for this long is replaced.")
     startup_timeout_s: float = Field(
         120.0, gt=0, description="Longest a process may take to become ready."
@@ -96,6 +127,26 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("vertex_health_route", "vertex_predict_route")
+    @classmethod
+    def _check_route(cls, path: str) -> str:
+        if not _ROUTE.fullmatch(path):
+            raise ValueError("must be a path such as /predict")
+        return path
+
+    @field_validator("dialects")
+    @classmethod
+    def _check_dialects(cls, names: str) -> str:
+        if unknown := set(_split(names)) - DIALECT_NAMES:
+            known = ", ".join(sorted(DIALECT_NAMES))
+            raise ValueError(f"knows no {', '.join(sorted(unknown))}; there are {known}")
+        return names
+
+    @property
+    def dialect_names(self) -> tuple[str, ...]:
+        """The dialects that are switched on."""
+        return tuple(dict.fromkeys(_split(self.dialects)))
+
     def to_environment(self) -> dict[str, str]:
         """Return the environment that gives a child process these same settings."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATECAST_")}
@@ -104,19 +155,28 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings; ``overrides`` win over the environment.
+    """Read the settings: ``overrides`` win over the environment, that over the platform's wishes.
 
     Raises:
         StartupError: A value is missing or wrong; the message names each setting.
     """
+    platform = {
+        name: value
+        for name, value in platform_settings(os.environ).items()
+        if f"GATECAST_{name.upper()}" not in os.environ
+    }
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**platform | overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         lines = (
             f"{_setting_name(p['loc'])}{p['msg'].removeprefix('Value error, ')}" for p in problems
         )
         raise StartupError("; ".join(lines)) from error
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from app.statistics import VersionStatistics
-from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
+from app.tensors import (
+    DATATYPES,
+    NUMPY_DTYPES,
+    Datatype,
+    Tensors,
+    tensor_bytes,
+    unpack_texts,
+)
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
@@ -29,6 +36,24 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
     data: memoryview
 
 
+class SequencePart(msgspec.Struct, array_like=True, frozen=True):
+    """Where a request stands in a sequence, whose state its runner keeps.
+
+    Attributes:
+        id: As the caller names it; 5 and "5" are two sequences.
+        is_start: Whether the state begins anew.
+        is_end: Whether the state is forgotten after the answer.
+        owner: Id of the caller's key, so that no key reaches the sequences of another.
+        model_name: Of the model that carries the state.
+    """
+
+    id: int | str
+    is_start: bool
+    is_end: bool
+    owner: str
+    model_name: str
+
+
 class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Gateway to runner: run these rows. ``deadline`` is in seconds of the monotonic clock."""
 
@@ -38,6 +63,8 @@ class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     deadline: float
     inputs: list[Tensor]
     outputs: list[str]
+    priority: int = 0
+    sequence: SequencePart | None = None
 
 
 class CancelRequest(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -63,12 +90,18 @@ class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
 
 
 class ServedModel(msgspec.Struct, array_like=True, frozen=True):
-    """One version of one model; ``reason`` says why it is not ready, ``card`` is JSON."""
+    """One version of one model.
+
+    Attributes:
+        reason: Why it is not ready; empty where it is.
+        interface: Its ``Interface`` in JSON, empty where it is not ready.
+        card: Its ``Card`` in JSON, empty where it has none.
+    """
 
     model_name: str
     model_version: int
-    is_ready: bool
     reason: str
+    interface: str
     card: str
 
 
@@ -103,30 +136,31 @@ ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsRe
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: ToRunner | ToGateway) -> bytes:
+def encode(message: ToRunner | ToGateway) -> bytearray:
     """Return the frame of ``message``."""
-    body = _encoder.encode(message)
-    return _LENGTH.pack(len(body)) + body
+    frame = bytearray(_LENGTH.size)
+    _encoder.encode_into(message, frame, _LENGTH.size)
+    _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
+    return frame
 
 
 def pack_tensors(tensors: Tensors) -> list[Tensor]:
     """Describe arrays for the wire, without a copy where they are contiguous."""
     return [
-        Tensor(name, DATATYPES[array.dtype], array.shape, _bytes_of(array))
+        Tensor(name, DATATYPES[array.dtype], array.shape, tensor_bytes(array))
         for name, array in tensors.items()
     ]
 
 
 def unpack_tensors(tensors: list[Tensor]) -> Tensors:
     """Return the arrays; they are read-only views of the frame."""
-    return {
-        t.name: np.frombuffer(t.data, NUMPY_DTYPES[t.datatype]).reshape(t.shape) for t in tensors
-    }
+    return {tensor.name: _array_of(tensor).reshape(tensor.shape) for tensor in tensors}
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
-    # a view of no bytes can not be cast
-    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+def _array_of(tensor: Tensor) -> NDArray[Any]:
+    if tensor.datatype == "BYTES":
+        return unpack_texts(tensor.data)
+    return np.frombuffer(tensor.data, NUMPY_DTYPES[tensor.datatype])
 
 
 class FrameProtocol(asyncio.Protocol):
@@ -134,7 +168,7 @@ class FrameProtocol(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | bytearray] = []
         self._transport: asyncio.Transport | None = None
 
     @override
@@ -160,11 +194,13 @@ class FrameProtocol(asyncio.Protocol):
             if len(self._received) - body < length:
                 break
             start = body + length
-            self.frame_received(bytes(self._received[body:start]))
+            with memoryview(self._received) as received:
+                frame = bytes(received[body:start])
+            self.frame_received(frame)
         if start:
             del self._received[:start]
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes | bytearray) -> None:
         """Queue a frame; all frames of one turn of the event loop leave in one write."""
         if self._transport is None:
             return

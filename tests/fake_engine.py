@@ -5,7 +5,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.artifact import TensorSpec
+from app.interface import BATCH, TIME, Interface
 from app.tensors import Tensors
+
+INTERFACE = Interface(
+    inputs=(
+        TensorSpec(name="past_target", datatype="FP32", shape=(BATCH, TIME)),
+        TensorSpec(name="sequence_lens", datatype="INT32", shape=(BATCH,)),
+    ),
+    outputs=(
+        TensorSpec(name="sum", datatype="FP32", shape=(BATCH,)),
+        TensorSpec(name="length", datatype="FP32", shape=(BATCH,)),
+    ),
+    lengths="sequence_lens",
+    is_mergeable=True,
+)
+"""Of ``FakeEngine``."""
 
 
 class FakeEngine:
@@ -16,6 +32,7 @@ class FakeEngine:
     """
 
     def __init__(self, gate: threading.Event | None = None) -> None:
+        self.interface = INTERFACE
         self.gate = gate
         self.error: Exception | None = None
         self.shapes: list[tuple[int, ...]] = []

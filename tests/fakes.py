@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.artifact import Accuracy, Card, TensorSpec, Training
 from app.errors import ModelNotReadyError
 from app.gateway.runner_client import Inference, ModelVersion
+from app.interface import Interface
 from app.runner.engine import Engine
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
@@ -55,6 +56,12 @@ def make_card(**changes: Any) -> Card:
         "made_with": {"numpy": "2"},
     }
     return Card(**(values | changes))
+
+
+def forecaster(model_name: str, model_version: int, card: Card) -> ModelVersion:
+    """Return a version that is ready and makes forecasts."""
+    interface = Interface.from_card(card)
+    return ModelVersion(model_name, model_version, interface, card=card)
 
 
 def drift_forecast(target: NDArray[np.float32], horizon: int, level: float) -> list[float]:

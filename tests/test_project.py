@@ -89,6 +89,13 @@ def test_dockerfile_sets_only_settings_that_exist() -> None:
     assert named <= {name.upper() for name in Settings.model_fields}
 
 
+def test_image_leaves_the_model_repository_to_the_platform() -> None:
+    default = Settings.model_fields["model_repository"].default
+    assert "GATECAST_MODEL_REPOSITORY" not in DOCKERFILE
+    assert f"ln -s /models /{default}" in DOCKERFILE
+    assert "WORKDIR /\n" in DOCKERFILE
+
+
 def test_gpu_argument_adds_the_gpu_extra() -> None:
     assert "${GPU:+[gpu]}" in DOCKERFILE
     assert any("cudnn" in need for need in PROJECT["project"]["optional-dependencies"]["gpu"])
@@ -108,7 +115,7 @@ def test_serving_needs_no_torch() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     pins = {
-        line.partition("==")[0].lower().replace("_", "-")
+        line.partition("==")[0].lower().replace("_", "-").replace(".", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     extras = PROJECT["project"]["optional-dependencies"]

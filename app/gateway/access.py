@@ -7,8 +7,10 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import StartupError, UnauthorizedError
+from app.gateway.dialect_table import dialect_routes
 from app.gateway.exchange import exchange_of, header_of
 from app.keys import KeyRing
+from app.settings import Settings
 
 
 class Access(Enum):
@@ -52,6 +54,16 @@ ACCESS: Mapping[str, Access] = {
 }
 
 
+def access_table(settings: Settings) -> dict[str, Access]:
+    """Return the whole table: the service's own routes and those of the dialects that are on."""
+    table = dict(ACCESS)
+    for routes in dialect_routes(settings).values():
+        for route in routes:
+            own = Access.PUBLIC if route.is_probe else Access.KEY
+            table.setdefault(route.path, own)
+    return table
+
+
 def check_access_table(
     routes: Sequence[BaseRoute], access: Mapping[str, Access] = ACCESS
 ) -> list[Route]:
@@ -78,13 +90,28 @@ class Guard:
     Args:
         app: The application.
         routes: All its routes, in their order.
+        settings: Say which dialects there are.
         key_ring: The keys; None leaves everything open.
     """
 
-    def __init__(self, app: ASGIApp, *, routes: Sequence[Route], key_ring: KeyRing | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: Sequence[Route],
+        settings: Settings,
+        key_ring: KeyRing | None,
+    ) -> None:
         self._app = app
         self._routes = routes
         self._key_ring = key_ring
+        self._access = access_table(settings)
+        self._error_forms = {
+            route.path: route.error_form
+            for routes in dialect_routes(settings).values()
+            for route in routes
+            if route.path not in ACCESS
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or raise.
@@ -95,7 +122,8 @@ class Guard:
         if scope["type"] == "http" and (route := self._find_route(scope)):
             exchange = exchange_of(scope)
             exchange.route = route
-            if ACCESS[route] is Access.KEY and self._key_ring is not None:
+            exchange.error_form = self._error_forms.get(route)
+            if self._access[route] is Access.KEY and self._key_ring is not None:
                 exchange.key_id = _identify(scope, self._key_ring)
         await self._app(scope, receive, send)
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
+from backports import zstd
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
@@ -19,6 +21,8 @@ _INLINE_COMPRESSED_BYTES = 2**12
 _MAX_DIGITS = 20
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Bits of window by content encoding: 15, plus 16 where the frame is that of gzip."""
+_ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
+"""No frame may ask for a window of more than 8 MiB, the least that decoders should support."""
 
 
 class CallerLeftError(Exception):
@@ -26,21 +30,26 @@ class CallerLeftError(Exception):
 
 
 async def read_json_body(
-    scope: Scope, receive: Receive, *, max_bytes: int, timeout_s: float
+    scope: Scope,
+    receive: Receive,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    encodings: Sequence[str] = ("gzip", "x-gzip"),
+    media_types: Sequence[str] = ("application/json",),
 ) -> bytes:
     """Read a JSON body, decompressed.
 
     Never holds more than ``max_bytes``, however well the body is compressed.
 
     Raises:
-        UnsupportedMediaTypeError: It is not JSON, or compressed other than by gzip.
+        UnsupportedMediaTypeError: It is not JSON, or compressed other than by ``encodings``.
         PayloadTooLargeError: It is larger than ``max_bytes``, before or after decompression.
         BodyTimeoutError: It did not arrive within ``timeout_s``.
-        MalformedBodyError: It is not sound gzip.
+        MalformedBodyError: Its compression is not sound.
         CallerLeftError: The caller closed the connection first.
     """
-    _check_content_type(Headers(scope=scope).get("content-type", ""))
-    encodings = ("gzip", "x-gzip")
+    check_content_type(scope, media_types)
     return await read_body(
         scope, receive, encodings=encodings, max_bytes=max_bytes, timeout_s=timeout_s
     )
@@ -100,38 +109,68 @@ class _PlainSink:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._received = bytearray()
+        self._received: bytes | bytearray = b""
 
     def write(self, chunk: bytes) -> None:
         if len(self._received) + len(chunk) > self._max_bytes:
             raise _too_large(self._max_bytes)
+        if not self._received:
+            self._received = chunk  # most bodies are one chunk, which is not copied
+            return
+        if isinstance(self._received, bytes):
+            self._received = bytearray(self._received)
         self._received += chunk
 
     def content(self) -> bytes:
         return bytes(self._received)
 
 
+class _Inflater(Protocol):
+    """Decompresses piece by piece, no more at a time than it is told."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _make_inflater(encoding: str) -> _Inflater:
+    if encoding == "zstd":
+        return zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+    return zlib.decompressobj(_WINDOWS[encoding])
+
+
 class _InflatingSink:
-    """Gathers a body of one gzip member, or one zlib stream, decompressed."""
+    """Gathers a body of one gzip member, zlib stream or zstd frame, decompressed."""
 
     def __init__(self, encoding: str, max_bytes: int) -> None:
         self._encoding = encoding.removeprefix("x-")
         self._max_bytes = max_bytes
         self._num_compressed = 0
         self._received = bytearray()
-        self._inflater = zlib.decompressobj(_WINDOWS[encoding])
+        self._inflater = _make_inflater(encoding)
 
     def write(self, chunk: bytes) -> None:
+        if not chunk:
+            return  # the end of a body, which zstd takes for more of it
         self._num_compressed += len(chunk)
         room = self._max_bytes - len(self._received)
+        if self._inflater.eof:
+            raise self._goes_on()
         try:
             self._received += self._inflater.decompress(chunk, room + 1)
-        except zlib.error as error:
+        except (zlib.error, zstd.ZstdError) as error:
             raise MalformedBodyError(f"the body is not valid {self._encoding}") from error
         if max(self._num_compressed, len(self._received)) > self._max_bytes:
             raise _too_large(self._max_bytes)
         if self._inflater.unused_data:
-            raise MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
+            raise self._goes_on()
+
+    def _goes_on(self) -> MalformedBodyError:
+        return MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
 
     def content(self) -> bytes:
         if not self._inflater.eof:
@@ -153,11 +192,20 @@ async def _receive_into(sink: _PlainSink | _InflatingSink, receive: Receive) -> 
         is_last = not message.get("more_body", False)
 
 
-def _check_content_type(content_type: str) -> None:
+def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
+    """Return which of ``media_types`` a request has.
+
+    Raises:
+        UnsupportedMediaTypeError: It has none of them, or another charset than UTF-8.
+    """
+    content_type = Headers(scope=scope).get("content-type", "")
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
-    if media_type != "application/json" or not {"utf-8", "utf8"}.issuperset(charsets):
-        raise UnsupportedMediaTypeError("Content-Type must be application/json, in UTF-8")
+    if media_type not in media_types or not {"utf-8", "utf8"}.issuperset(charsets):
+        raise UnsupportedMediaTypeError(
+            f"Content-Type must be {' or '.join(media_types)}, in UTF-8"
+        )
+    return media_type
 
 
 def _make_sink(

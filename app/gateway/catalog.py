@@ -3,16 +3,28 @@
 from dataclasses import dataclass
 
 from app.artifact import Card
-from app.errors import ModelNotFoundError, ModelNotReadyError
+from app.errors import ModelNotFoundError, ModelNotReadyError, NoForecasterError
 from app.gateway.runner_client import ModelVersion, Runners
+from app.interface import Interface
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyModel:
-    """One version that can be run."""
+    """One version that can be run; ``card`` is None where it is served as tensors alone."""
 
     model_name: str
     model_version: int
+    interface: Interface
+    card: Card | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecaster:
+    """One version that can make forecasts."""
+
+    model_name: str
+    model_version: int
+    interface: Interface
     card: Card
 
 
@@ -26,7 +38,7 @@ class ServedModel:
     @property
     def default(self) -> ModelVersion:
         """What a request without a version means: the newest that is ready, else the newest."""
-        ready = [version for version in self.versions if version.card is not None]
+        ready = [version for version in self.versions if version.is_ready]
         return (ready or self.versions)[-1]
 
 
@@ -53,7 +65,7 @@ class Catalog:
         versions = [v for v in self._runners.models() if v.model_name == model_name]
         if versions:
             return ServedModel(model_name, tuple(sorted(versions, key=lambda v: v.model_version)))
-        self._check_runners()
+        self.check_any()
         raise ModelNotFoundError("no model of this name is served; GET /v1/models lists them")
 
     def find_version(self, model_name: str, model_version: int | None) -> ModelVersion:
@@ -80,13 +92,33 @@ class Catalog:
             ModelNotReadyError: It did not load, or no runner is up.
         """
         version = self.find_version(model_name, model_version)
-        if version.card is None:
+        if version.interface is None:
             raise ModelNotReadyError(
                 f"model {model_name} version {version.model_version} is not ready: {version.reason}"
             )
-        return ReadyModel(model_name, version.model_version, version.card)
+        return ReadyModel(model_name, version.model_version, version.interface, version.card)
 
-    def _check_runners(self) -> None:
+    def find_forecaster(self, model_name: str, model_version: int | None) -> Forecaster:
+        """Return a version that can make forecasts; None means the default.
+
+        Raises:
+            GatecastError: As ``find_ready``.
+            NoForecasterError: It is served as tensors alone.
+        """
+        model = self.find_ready(model_name, model_version)
+        if model.card is None:
+            raise NoForecasterError(
+                f"model {model_name} version {model.model_version} has no card: it takes and gives"
+                f" tensors, at /v2/models/{model_name}/infer"
+            )
+        return Forecaster(model_name, model.model_version, model.interface, model.card)
+
+    def check_any(self) -> None:
+        """Tell whether anything is served at all.
+
+        Raises:
+            ModelNotReadyError: No runner is up, or the repository is empty.
+        """
         if not self._runners.models():
             raise ModelNotReadyError("no runner is up yet, or it serves no model")
 
@@ -95,6 +127,6 @@ def unready_reason(runners: Runners) -> str:
     """Say why no forecast can be made; empty where one can."""
     if not runners.is_ready:
         return "no runner is up"
-    if all(version.card is None for version in runners.models()):
+    if not any(version.is_ready for version in runners.models()):
         return "no model is ready"
     return ""

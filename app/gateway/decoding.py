@@ -6,7 +6,7 @@ index. A key given twice counts with its last value.
 
 import contextlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,10 @@ from app.tensors import LARGEST_MAGNITUDE
 MAX_DEPTH = 32
 OUT_OF_RANGE = f"the magnitude of a number may be at most {LARGEST_MAGNITUDE:g}"
 
+_Content = TypeVar("_Content")
+
 _MAX_NAME_LENGTH = 64
+_COVARIATES_DEPTH = 3
 _TYPE_NAMES = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}
 _PLAIN = {
     "Expected": "expected",
@@ -53,7 +56,12 @@ _number_decoder = msgspec.json.Decoder(float | None)
 
 
 def decode_request(body: bytes) -> ForecastRequest:
-    """Decode a request strictly.
+    """Decode a request of the native API, as ``decode_body``."""
+    return decode_body(body, _decoder)
+
+
+def decode_body(body: bytes, decoder: msgspec.json.Decoder[_Content]) -> _Content:
+    """Decode a body strictly.
 
     Raises:
         MalformedBodyError: The body is no JSON, is not UTF-8, or is nested too deep.
@@ -61,17 +69,37 @@ def decode_request(body: bytes) -> ForecastRequest:
             the exact index.
     """
     if not body.strip():
-        raise MalformedBodyError("the body is empty; a JSON object with `series` is needed")
+        raise MalformedBodyError("the body is empty; a JSON object is needed")
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         _check_depth(body)
         raise _to_invalid_input(str(error), body) from error
     except msgspec.DecodeError as error:
         _check_depth(body)
-        raise _to_refusal(str(error), body) from error
+        raise _to_refusal(str(error), body, decoder) from error
     except UnicodeDecodeError as error:
         raise MalformedBodyError("the body is not UTF-8") from error
+
+
+def decode_lines(body: bytes, decoder: msgspec.json.Decoder[_Content], name: str) -> list[_Content]:
+    """Decode JSON Lines strictly; pointers begin with ``name`` and the number of the line from 0.
+
+    Raises:
+        GatecastError: As ``decode_body``.
+    """
+    lines = [line for line in body.splitlines() if line.strip()]
+    if not lines:
+        raise MalformedBodyError("the body is empty; a line of JSON is needed")
+    contents: list[_Content] = []
+    for place, line in enumerate(lines):
+        try:
+            contents.append(decode_body(line, decoder))
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error), f"/{name}/{place}{error.pointer}") from error
+        except MalformedBodyError as error:
+            raise MalformedBodyError(f"line {place + 1}: {error}") from error
+    return contents
 
 
 def escape_pointer(name: str) -> str:
@@ -118,6 +146,8 @@ def _pointer_of(path: str, body: bytes) -> str:
 
 def _wrong_key(pointer: str, body: bytes) -> str:
     """Find which of the covariates at ``pointer`` is wrong; the decoder does not say."""
+    if not pointer.startswith("/series/") or pointer.count("/") != _COVARIATES_DEPTH:
+        return "*"
     _, _, index, field = pointer.split("/")
     decoder = _number_decoder if field == "static_covariates" else _values_decoder
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
@@ -138,28 +168,32 @@ def _can_decode(decoder: msgspec.json.Decoder[Any], values: msgspec.Raw) -> bool
     return True
 
 
-def _to_refusal(message: str, body: bytes) -> InvalidInputError | MalformedBodyError:
+def _to_refusal(
+    message: str, body: bytes, decoder: msgspec.json.Decoder[Any]
+) -> InvalidInputError | MalformedBodyError:
     offset = int(match[1]) if (match := _OFFSET.search(message)) else len(body)
     begin = max(0, offset - 10)
     for token in _NOT_FINITE.finditer(body, begin, offset + 10):
         if token.start() <= offset <= token.end():
             return InvalidInputError(
                 "NaN and Infinity are not JSON numbers; use null where a value is missing",
-                _pointer_of_token(body, *token.span()),
+                _pointer_of_token(body, *token.span(), decoder=decoder),
             )
     if match is None:
         return MalformedBodyError("the body is not valid JSON: it is cut off")
     return MalformedBodyError(f"the body is not valid JSON: see byte {offset}")
 
 
-def _pointer_of_token(body: bytes, start: int, stop: int) -> str:
+def _pointer_of_token(
+    body: bytes, start: int, stop: int, *, decoder: msgspec.json.Decoder[Any]
+) -> str:
     """Find the place of a token that is no JSON.
 
     With a boolean there, which no field takes, decoding fails at that place and says where.
     """
     patched = body[:start] + b"true" + body[stop:]
     try:
-        _decoder.decode(patched)
+        decoder.decode(patched)
     except msgspec.ValidationError as error:
         match = _PLACE.fullmatch(str(error))
         return _pointer_of(match[2], patched) if match else ""

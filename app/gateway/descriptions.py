@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifact import Card
 from app.gateway.catalog import Catalog, ServedModel
+from app.gateway.dialect_table import dialect_routes
 from app.gateway.forecast import ModelName, ModelVersionNumber
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
 from app.gateway.runner_client import ModelVersion
@@ -28,7 +29,7 @@ class VersionState(_Answer):
         """Describe ``version``."""
         return cls(
             model_version=version.model_version,
-            is_ready=version.card is not None,
+            is_ready=version.is_ready,
             reason=version.reason,
         )
 
@@ -40,6 +41,7 @@ class ModelSummary(_Answer):
     model_version: int = Field(description="Version that a request without one gets.")
     is_ready: bool
     reason: str = Field(description="Why it is not ready; empty where it is.")
+    makes_forecasts: bool = Field(description="False where it is served below `/v2` alone.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     freq: str | None = Field(description="Spacing of its series; null where any will do.")
     season: int | None
@@ -54,7 +56,8 @@ class ModelSummary(_Answer):
         return cls(
             model_name=model.model_name,
             model_version=version.model_version,
-            is_ready=card is not None,
+            is_ready=version.is_ready,
+            makes_forecasts=card is not None,
             reason=version.reason,
             versions=[VersionState.from_version(v) for v in model.versions],
             freq=card.freq if card else None,
@@ -101,7 +104,12 @@ class ModelDescription(_Answer):
     reason: str = Field(description="Why it is not ready; empty where it is.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     limits: Limits
-    card: Card | None = Field(description="Null where the version did not load.")
+    dialects: dict[str, list[str]] = Field(
+        description="Foreign protocols that are spoken, by name, with their paths."
+    )
+    card: Card | None = Field(
+        description="Null where the version did not load, or is served below `/v2` alone."
+    )
 
 
 class ModelEndpoints:
@@ -110,6 +118,7 @@ class ModelEndpoints:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self._catalog = catalog
         self._limits = Limits.from_settings(settings)
+        self._dialects = dialect_routes(settings)
 
     async def list_models(self) -> ModelList:
         """List all models with the version that a request without one gets."""
@@ -135,5 +144,8 @@ class ModelEndpoints:
             reason=state.reason,
             versions=[VersionState.from_version(v) for v in model.versions],
             limits=self._limits,
+            dialects={
+                name: [route.path for route in routes] for name, routes in self._dialects.items()
+            },
             card=version.card,
         )

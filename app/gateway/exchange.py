@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from app.gateway.dialect_table import ErrorForm
+
 UNMATCHED_ROUTE = "unmatched"
 CALLER_LEFT_STATUS = 499
 
@@ -24,6 +26,7 @@ class Exchange:
     route: str = UNMATCHED_ROUTE
     model_name: str = ""
     key_id: str = ""
+    error_form: ErrorForm | None = None
     status: int = 0
     num_bytes: int = 0
 

@@ -1,22 +1,23 @@
 """The native forecast API: bytes to a request, a forecast to bytes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Header, Path, Request
 from starlette.responses import Response
 
+from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
-from app.gateway.catalog import Catalog, ReadyModel
+from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import exchange_of
 from app.gateway.file_forecast import FileForecasts, FileOptions, FileQuery
 from app.gateway.file_types import is_file
 from app.gateway.preparation import PreparedRequest
 from app.gateway.problems import series_error
-from app.gateway.service import Forecast, ForecastService
+from app.gateway.service import Forecast, ForecastService, SeriesQuantiles
 from app.settings import Settings
 
 _INLINE_BYTES = 2**18
@@ -91,7 +92,7 @@ class ForecastEndpoints:
         timeout_ms: int,
     ) -> Response:
         exchange = exchange_of(request.scope)
-        model = self._catalog.find_ready(model_name, model_version)
+        model = self._catalog.find_forecaster(model_name, model_version)
         exchange.model_name = model.model_name
         prepared = await self._read(request, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
@@ -101,7 +102,7 @@ class ForecastEndpoints:
             content = await _encode(forecast)
         return Response(content, media_type="application/json")
 
-    async def _read(self, request: Request, model: ReadyModel) -> PreparedRequest:
+    async def _read(self, request: Request, model: Forecaster) -> PreparedRequest:
         body = await read_json_body(
             request.scope,
             request.receive,
@@ -114,7 +115,7 @@ class ForecastEndpoints:
         async with self._large_bodies:
             return await asyncio.to_thread(self._prepare, body, model)
 
-    def _prepare(self, body: bytes, model: ReadyModel) -> PreparedRequest:
+    def _prepare(self, body: bytes, model: Forecaster) -> PreparedRequest:
         return self._service.prepare(decode_request(body), model)
 
 
@@ -126,28 +127,32 @@ async def _encode(forecast: Forecast) -> bytes:
 
 def encode_forecast(forecast: Forecast) -> bytes:
     """Write a ``ForecastResponse``; float32 numbers keep their shortest exact form."""
-    names = [repr(level) for level in forecast.quantile_levels]
     content = {
         "model_name": forecast.model.model_name,
         "model_version": forecast.model.model_version,
         "horizon": forecast.horizon,
         "quantile_levels": forecast.quantile_levels,
-        "forecasts": [
-            _encode_series(forecast, position, item_id=item_id, names=names)
-            for position, item_id in enumerate(forecast.item_ids)
-        ],
+        "forecasts": encode_forecast_series(forecast),
     }
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def _encode_series(
-    forecast: Forecast, position: int, *, item_id: str | None, names: Sequence[str]
-) -> dict[str, Any]:
-    content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
-    if refusal := forecast.refusals.get(position):
-        return content | {"error": series_error(refusal)}
-    one = forecast.series[position]
-    if one.timestamps is not None:
-        content["timestamps"] = one.timestamps
-    content["quantiles"] = dict(zip(names, one.quantiles, strict=True))
-    return content
+def encode_forecast_series(
+    forecast: Forecast, translate: Callable[[InvalidInputError], InvalidInputError] | None = None
+) -> list[dict[str, Any]]:
+    """Return a ``SeriesForecast`` for each series; ``translate`` words errors otherwise."""
+    names = [repr(level) for level in forecast.quantile_levels]
+    contents: list[dict[str, Any]] = []
+    for position, item_id in enumerate(forecast.item_ids):
+        content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
+        if refusal := forecast.refusals.get(position):
+            content["error"] = series_error(translate(refusal) if translate else refusal)
+        else:
+            content |= _series_content(forecast.series[position], names)
+        contents.append(content)
+    return contents
+
+
+def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {} if one.timestamps is None else {"timestamps": one.timestamps}
+    return content | {"quantiles": dict(zip(names, one.quantiles, strict=True))}

@@ -11,6 +11,8 @@ Values = Annotated[
     list[float | None], Meta(description="Numbers, oldest first; null where missing.")
 ]
 QuantileLevel = Annotated[float, Meta(gt=0, lt=1)]
+WholeNumber = Annotated[float, Meta(ge=1, multiple_of=1)]
+"""Any JSON number without a fraction counts as an integer: 12.0 is 12."""
 
 
 class Series(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -55,8 +57,7 @@ class ForecastRequest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         ),
     ] = None
     horizon: Annotated[
-        # Any JSON number without a fraction counts as an integer: 12.0 is 12.
-        Annotated[float, Meta(ge=1, multiple_of=1)] | None,
+        WholeNumber | None,
         Meta(description="Steps ahead. Default and most: the model's."),
     ] = None
     quantile_levels: Annotated[

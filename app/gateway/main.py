@@ -10,9 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.errors import GatecastError
-from app.gateway.access import Guard, check_access_table
+from app.gateway.access import Guard, access_table, check_access_table
 from app.gateway.catalog import Catalog
 from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
+from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
 from app.gateway.drain import Drain
 from app.gateway.edge import Edge
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
@@ -40,6 +41,7 @@ _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
     {"name": "models", "description": "What is served, and how good it is."},
     OIP_TAG,
+    DIALECTS_TAG,
     {"name": "operations", "description": "Probes and metrics."},
 ]
 
@@ -70,17 +72,19 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     service = ForecastService(runners, settings)
     _add_forecast_routes(app, ForecastEndpoints(service, catalog, settings))
     _add_file_routes(app, FileEndpoints(settings))
-    _add_model_routes(app, ModelEndpoints(catalog, settings))
     add_oip_routes(
         app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
     )
     _add_health_routes(app, health)
+    add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
+    _add_model_routes(app, ModelEndpoints(catalog, settings))
     _add_page_routes(app, PageEndpoints())
     _add_openapi_route(app, settings)
     for kind in (GatecastError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_problem)
     key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
-    app.add_middleware(Guard, routes=check_access_table(app.routes), key_ring=key_ring)
+    routes = check_access_table(app.routes, access_table(settings))
+    app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app
 
@@ -185,7 +189,7 @@ def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
 def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
     @functools.cache
     def document() -> bytes:
-        return orjson.dumps(build_openapi(app, settings))
+        return orjson.dumps(build_openapi(app, settings, DIALECT_SCHEMAS))
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")

@@ -14,6 +14,7 @@ from app.gateway.forecast import ModelName, ModelVersionNumber
 from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
 from app.gateway.oip_request import (
     RequestedOutput,
+    SequenceFlags,
     TensorRequest,
     parse_header_length,
     parse_raw_request,
@@ -23,6 +24,7 @@ from app.gateway.oip_response import TensorAnswer, encode_answer
 from app.gateway.service import ForecastService
 from app.settings import Settings
 from app.tensors import Tensors
+from app.wire import SequencePart
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 CONTENT_ENCODINGS = ("gzip", "deflate")
@@ -56,8 +58,8 @@ class InferEndpoints:
         model = self._catalog.find_ready(model_name, model_version)
         exchange.model_name = model.model_name
         asked = await self._read(request, model)
-        inputs = fit_inputs(asked.inputs, model.card)
-        wanted = wanted_outputs(asked, model.card)
+        inputs = fit_inputs(asked.inputs, model.interface)
+        wanted = wanted_outputs(asked, model.interface)
         limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
         async with cancel_when_caller_leaves(request.receive):
             outputs = await self._service.infer(
@@ -65,6 +67,8 @@ class InferEndpoints:
                 [output.name for output in wanted],
                 model,
                 deadline=exchange.started + limit_s,
+                priority=asked.priority,
+                sequence=_to_part(asked.sequence, model, owner=exchange.key_id),
             )
             answer = await _encode(asked.id, model, outputs, wanted)
             return await _respond(answer, request.headers.get("accept-encoding", ""))
@@ -80,12 +84,17 @@ class InferEndpoints:
         )
         length = parse_header_length(request.headers.get(HEADER_LENGTH), len(body))
         if not length and HEADER_LENGTH.lower() in request.headers:
-            spec = raw_input(model.card)
-            return parse_raw_request(body, spec.name, spec.datatype)
-        if length <= _INLINE_BYTES:
+            return parse_raw_request(body, raw_input(model.interface))
+        if len(body) <= _INLINE_BYTES:
             return parse_request(body, length)
         async with self._large_bodies:  # as the native API does
             return await asyncio.to_thread(parse_request, body, length)
+
+
+def _to_part(flags: SequenceFlags | None, model: ReadyModel, *, owner: str) -> SequencePart | None:
+    if flags is None:
+        return None
+    return SequencePart(flags.id, flags.is_start, flags.is_end, owner, model.model_name)
 
 
 async def _encode(

@@ -24,6 +24,9 @@ EXTENSIONS = (
     "model_configuration",
     "model_repository",
     "parameters",
+    "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
     "statistics",
 )
 
@@ -89,8 +92,13 @@ class OipEndpoints:
         return self._config(model_name, model_version)
 
     async def all_statistics(self) -> Json:
-        """Return what all models have done since their runners started."""
-        return _model_stats(list(await self._runners.statistics()))
+        """Return what all models have done since their runners started.
+
+        A model may be named ``stats``: then its metadata stand beside the statistics.
+        """
+        content = _model_stats(list(await self._runners.statistics()))
+        ready = {version.model_name for version in self._runners.models() if version.is_ready}
+        return content | self._metadata("stats", None) if "stats" in ready else content
 
     async def model_statistics(self, request: Request, model_name: ModelName) -> Json:
         """Return what the ready versions of a model have done since their runners started."""
@@ -119,9 +127,7 @@ class OipEndpoints:
         )
         is_ready_only = _read_index_request(body).ready
         versions = [version for model in self._catalog.models() for version in model.versions]
-        return JSONResponse(
-            [_index_entry(v) for v in versions if v.card is not None or not is_ready_only]
-        )
+        return JSONResponse([_index_entry(v) for v in versions if v.is_ready or not is_ready_only])
 
     async def load_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
         """Refuse to load a model: the repository is read once, at start."""
@@ -152,7 +158,7 @@ def _index_entry(version: ModelVersion) -> Json:
     return {
         "name": version.model_name,
         "version": str(version.model_version),
-        "state": "UNAVAILABLE" if version.card is None else "READY",
+        "state": "READY" if version.is_ready else "UNAVAILABLE",
         "reason": version.reason,
     }
 

@@ -1,15 +1,15 @@
-"""What a forecaster is in the Open Inference Protocol v2: its tensors, config and statistics."""
+"""What a model is in the Open Inference Protocol v2: its tensors, config and statistics."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card, StateSpec, TensorSpec
+from app.artifact import TensorSpec
 from app.errors import InvalidInputError
 from app.gateway.catalog import ReadyModel, ServedModel
-from app.gateway.oip_request import RequestedOutput, TensorRequest
+from app.gateway.oip_request import NO_JSON, RequestedOutput, TensorRequest
+from app.interface import BATCH, Interface
 from app.settings import Settings
 from app.statistics import Duration, RunTimes, VersionStatistics
 from app.tensors import NUMPY_DTYPES, Tensors
@@ -17,7 +17,6 @@ from app.tensors import NUMPY_DTYPES, Tensors
 Json = dict[str, Any]
 
 PLATFORM = "onnxruntime_onnx"
-SEQUENCE_LENS = "sequence_lens"
 
 _MAX_NAME_LENGTH = 64
 _INT32 = np.iinfo(np.int32)
@@ -25,35 +24,57 @@ _INT32 = np.iinfo(np.int32)
 
 def metadata(model: ReadyModel, served: ServedModel) -> Json:
     """Describe the tensors of a version; -1 stands for any size, the batch included."""
-    card = model.card
+    interface = model.interface
     return {
         "name": model.model_name,
-        "versions": [str(v.model_version) for v in served.versions if v.card is not None],
+        "versions": [str(v.model_version) for v in served.versions if v.is_ready],
         "platform": PLATFORM,
-        "inputs": [_tensor_metadata(spec) for spec in input_specs(card)],
-        "outputs": [_tensor_metadata(spec) for spec in output_specs(card)],
+        "inputs": [_tensor_metadata(spec, interface) for spec in interface.inputs],
+        "outputs": [_tensor_metadata(spec, interface) for spec in interface.outputs],
     }
 
 
 def config(model: ReadyModel, settings: Settings) -> Json:
-    """Describe how a version is run, in the words of Triton's model configuration."""
-    required = {spec.name for spec in _required(model.card)}
-    delay = round(settings.max_queue_delay_ms * 1000)
-    inputs = [
-        _tensor_config(spec) | {"optional": spec.name not in required}
-        for spec in input_specs(model.card)
-    ]
+    """Describe how a version is run, in the words of Triton's model configuration.
+
+    Triton's batch is on axis 0; for a model that has it elsewhere, or has none, ``max_batch_size``
+    is 0 and the sizes are those of whole tensors.
+    """
+    interface = model.interface
+    required = {spec.name for spec in interface.required_inputs}
     return {
         "name": model.model_name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": settings.max_batch_size,
-        "input": inputs,
-        "output": [_tensor_config(spec) for spec in output_specs(model.card)],
-        "dynamic_batching": {"preferred_batch_size": [], "max_queue_delay_microseconds": delay},
+        "max_batch_size": settings.max_batch_size if interface.is_batch_first else 0,
+        "input": [
+            _tensor_config(spec, interface) | {"optional": spec.name not in required}
+            for spec in interface.inputs
+        ],
+        "output": [_tensor_config(spec, interface) for spec in interface.outputs],
+        **_scheduling(interface, settings),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
+    }
+
+
+def _scheduling(interface: Interface, settings: Settings) -> Json:
+    """Name the batcher: Triton's clients know either the one for sequences or the other."""
+    if settings.declare_sequences and interface.states:
+        idle_us = round(settings.sequence_idle_timeout_s * 1e6)
+        return {"sequence_batching": {"max_sequence_idle_microseconds": idle_us, "oldest": {}}}
+    delay_us = round(settings.max_queue_delay_ms * 1000)
+    priorities = {
+        "priority_levels": settings.priority_levels,
+        "default_priority_level": (settings.priority_levels + 1) // 2,
+    }
+    return {
+        "dynamic_batching": {
+            "preferred_batch_size": [],
+            "max_queue_delay_microseconds": delay_us,
+            **priorities,
+        }
     }
 
 
@@ -80,74 +101,64 @@ def statistics(found: VersionStatistics) -> Json:
     }
 
 
-def input_specs(card: Card) -> list[TensorSpec]:
-    """List all inputs, states included, as they may be given."""
-    return [*card.inputs, *(_state_spec(state, state.name) for state in card.states)]
-
-
-def output_specs(card: Card) -> list[TensorSpec]:
-    """List all outputs, states included."""
-    return [*card.outputs, *(_state_spec(state, state.next_name) for state in card.states)]
-
-
-def raw_input(card: Card) -> TensorSpec:
+def raw_input(interface: Interface) -> TensorSpec:
     """Return the input that a raw request stands for: the only one that must be given.
 
     Raises:
         InvalidInputError: There are several.
     """
-    required = _required(card)
+    required = interface.required_inputs
     if len(required) != 1:
         names = ", ".join(spec.name for spec in required)
         raise InvalidInputError(f"a raw request needs a model of one input; this one has {names}")
     return required[0]
 
 
-def fit_inputs(inputs: Tensors, card: Card) -> Tensors:
-    """Check what all rows share, and fill in ``sequence_lens`` where every row is of full length.
+def fit_inputs(inputs: Tensors, interface: Interface) -> Tensors:
+    """Check what all rows share, and fill in the lengths where every row is of full length.
 
     The values are checked where they are run.
 
     Raises:
         InvalidInputError: A tensor is missing, unknown or of the wrong type, or the batch differs.
     """
-    specs = {spec.name: spec for spec in input_specs(card)}
+    specs = interface.input_specs
     if unknown := inputs.keys() - specs.keys():
         name = min(unknown)[:_MAX_NAME_LENGTH]
         raise InvalidInputError(f"the model has no input {name}; it has {', '.join(specs)}")
-    if missing := [spec.name for spec in _required(card) if spec.name not in inputs]:
+    if missing := [spec.name for spec in interface.required_inputs if spec.name not in inputs]:
         raise InvalidInputError(f"input {missing[0]} is missing")
     fitted = {name: _fit(array, specs[name]) for name, array in inputs.items()}
-    past_target = fitted["past_target"]
+    rows = interface.rows_of(fitted)
     for name, array in fitted.items():
-        if len(array) != len(past_target):
-            raise InvalidInputError(f"input {name}: dimension batch must be {len(past_target)}")
-    if SEQUENCE_LENS in specs and SEQUENCE_LENS not in fitted:
-        fitted[SEQUENCE_LENS] = np.full(len(past_target), past_target.shape[1], np.int32)
+        if any(
+            size == BATCH and array.shape[i] != rows for i, size in enumerate(specs[name].shape)
+        ):
+            raise InvalidInputError(f"input {name}: dimension {BATCH} must be {rows}")
+    lengths = interface.lengths
+    if lengths is not None and lengths not in fitted:
+        dtype = NUMPY_DTYPES[specs[lengths].datatype]
+        fitted[lengths] = np.full(rows, interface.length_of(fitted), dtype)
     return fitted
 
 
-def wanted_outputs(request: TensorRequest, card: Card) -> tuple[RequestedOutput, ...]:
+def wanted_outputs(request: TensorRequest, interface: Interface) -> tuple[RequestedOutput, ...]:
     """Return the outputs that a request wants; all of them where it names none.
 
     Raises:
         InvalidInputError: It names one that the model does not have.
     """
-    names = [spec.name for spec in output_specs(card)]
+    names = interface.output_specs
     for output in request.outputs:
         if output.name not in names:
             name = output.name[:_MAX_NAME_LENGTH]
             raise InvalidInputError(f"the model has no output {name}; it has {', '.join(names)}")
     everything = tuple(RequestedOutput(name, request.is_binary) for name in names)
-    return request.outputs or everything
-
-
-def _required(card: Card) -> list[TensorSpec]:
-    return [spec for spec in card.inputs if spec.name != SEQUENCE_LENS]
-
-
-def _state_spec(state: StateSpec, name: str) -> TensorSpec:
-    return TensorSpec(name=name, datatype=state.datatype, shape=("batch", *state.shape))
+    wanted = request.outputs or everything
+    for output in wanted:
+        if not output.is_binary and names[output.name].datatype == NO_JSON:
+            raise InvalidInputError(f"output {output.name} is {NO_JSON}: ask for binary data")
+    return wanted
 
 
 def _fit(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
@@ -165,21 +176,24 @@ def _fit(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     raise InvalidInputError(f"input {spec.name} must be {spec.datatype}")
 
 
-def _sizes(shape: Sequence[int | str]) -> list[int]:
-    """Return sizes, batch first; clients of Triton can not write a row that has none."""
-    return [-1, *(size if isinstance(size, int) else -1 for size in shape[1:] or (1,))]
+def _sizes(spec: TensorSpec, interface: Interface) -> list[int]:
+    """Return sizes; clients of Triton can not write a row that has none, so it has one of 1."""
+    sizes = [size if isinstance(size, int) else -1 for size in spec.shape]
+    return [*sizes, 1] if interface.is_batch_first and len(sizes) == 1 else sizes
 
 
-def _tensor_metadata(spec: TensorSpec) -> Json:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": _sizes(spec.shape)}
+def _tensor_metadata(spec: TensorSpec, interface: Interface) -> Json:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": _sizes(spec, interface)}
 
 
-def _tensor_config(spec: TensorSpec) -> Json:
+def _tensor_config(spec: TensorSpec, interface: Interface) -> Json:
+    sizes = _sizes(spec, interface)
+    is_reshaped = len(sizes) > len(spec.shape)
     return {
         "name": spec.name,
-        "data_type": f"TYPE_{spec.datatype}",
-        "dims": _sizes(spec.shape)[1:],
-        **({} if spec.shape[1:] else {"reshape": {"shape": []}}),
+        "data_type": "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}",
+        "dims": sizes[1:] if interface.is_batch_first else sizes,
+        **({"reshape": {"shape": []}} if is_reshaped else {}),
     }
 
 

@@ -5,7 +5,6 @@ number is looked at. Formats: ``inference_rest.md`` of the protocol's specificat
 tensor extension.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -15,23 +14,24 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from app.artifact import TensorSpec
 from app.errors import InvalidInputError, MalformedBodyError
-from app.tensors import NUMPY_DTYPES, Datatype, Tensors
+from app.interface import BATCH
+from app.tensors import NUMPY_DTYPES, Datatype, Tensors, unpack_texts
 
 _MAX_DIMENSIONS = 8
 _MAX_NAME_LENGTH = 64
+_MAX_SEQUENCE_ID_LENGTH = 128
+_STRING_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|\bNaN\b', re.DOTALL)
+"""Takes an unfinished string to the end of the text, so that no text is searched twice."""
 _OPENING = re.compile(rb"[\s\[]*")
 _DATATYPES: dict[str, Datatype] = {name: name for name in NUMPY_DTYPES}
-_KINDS: dict[Datatype, Any] = {
-    "BOOL": bool,
-    "INT32": int,
-    "INT64": int,
-    "FP32": float | None,
-    "FP64": float | None,
-}
+NO_JSON = "FP16"
+"""As in Triton, numbers of this type are sent as bytes alone."""
+_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float | None, "O": str}
+"""What the elements are in JSON, by NumPy's kind of the type."""
 
 Parameters = dict[str, Any]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -69,6 +69,15 @@ class RequestedOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceFlags:
+    """Where a request stands in the sequence ``id``."""
+
+    id: int | str
+    is_start: bool
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TensorRequest:
     """A parsed request.
 
@@ -78,6 +87,8 @@ class TensorRequest:
         outputs: What is wanted; empty means all.
         is_binary: Form of outputs that the request does not name.
         timeout_s: Longest the request may take; None leaves it to the service.
+        priority: 1 is the highest; 0 leaves it to the service.
+        sequence: Where it stands in a sequence.
     """
 
     inputs: Tensors
@@ -85,6 +96,8 @@ class TensorRequest:
     outputs: tuple[RequestedOutput, ...] = ()
     is_binary: bool = False
     timeout_s: float | None = None
+    priority: int = 0
+    sequence: SequenceFlags | None = None
 
 
 def parse_header_length(text: str | None, num_bytes: int) -> int:
@@ -114,7 +127,6 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
     view = memoryview(body)
     request = _decode(view[:header_length])
     parameters = request.parameters or {}
-    check_parameters(parameters)
     is_binary = _flag(parameters, "binary_data_output", default=False)
     return TensorRequest(
         inputs=_read_inputs(request.inputs, view[header_length:]),
@@ -122,37 +134,49 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
         outputs=_read_outputs(request.outputs or (), is_binary=is_binary),
         is_binary=is_binary,
         timeout_s=_timeout(parameters),
+        priority=_count(parameters, "priority"),
+        sequence=_sequence(parameters),
     )
 
 
-def parse_raw_request(body: bytes, name: str, datatype: Datatype) -> TensorRequest:
-    """Take ``body`` as the bytes of one row of the input ``name``; all outputs will be binary.
+def parse_raw_request(body: bytes, spec: TensorSpec) -> TensorRequest:
+    """Take ``body`` as the bytes of one row of the input ``spec``; all outputs will be binary.
 
     Raises:
-        MalformedBodyError: It is empty, or ends within a number.
+        InvalidInputError: The shape of the input does not follow from the number of bytes.
+        MalformedBodyError: The body is empty, or ends within a row.
     """
-    dtype = NUMPY_DTYPES[datatype]
-    if not body or len(body) % dtype.itemsize:
-        raise MalformedBodyError(f"a raw request must hold one or more {datatype} numbers")
-    return TensorRequest(inputs={name: np.frombuffer(body, dtype)[None]}, is_binary=True)
+    dtype = NUMPY_DTYPES[spec.datatype]
+    shape = [1 if size == BATCH else size for size in spec.shape]
+    free = [axis for axis, size in enumerate(shape) if isinstance(size, str)]
+    if len(free) > 1 or spec.datatype == "BYTES":
+        raise InvalidInputError(f"the shape of {spec.name} does not follow from a raw request")
+    step = math.prod(size for size in shape if isinstance(size, int)) * dtype.itemsize
+    is_whole = not len(body) % step if free else len(body) == step
+    if not body or not is_whole:
+        raise MalformedBodyError(f"a raw request must hold whole rows of {spec.datatype} numbers")
+    sizes = [size if isinstance(size, int) else len(body) // step for size in shape]
+    inputs = {spec.name: np.frombuffer(body, dtype).reshape(sizes)}
+    return TensorRequest(inputs=inputs, is_binary=True)
 
 
-def check_parameters(parameters: Parameters) -> None:
-    """Check the request parameters that the protocol knows; others are ignored.
-
-    Raises:
-        InvalidInputError: One has the wrong type, or needs what is not supported.
-    """
-    _count(parameters, "priority")
-    sequence_id = parameters.get("sequence_id")
-    has_sequence = sequence_id not in (None, 0, "") or any(
+def _sequence(parameters: Parameters) -> SequenceFlags | None:
+    """Read the sequence; an id of 0 or an empty one is none, as in Triton."""
+    is_start, is_end = (
         _flag(parameters, name, default=False) for name in ("sequence_start", "sequence_end")
     )
-    if has_sequence:
+    sequence_id = parameters.get("sequence_id")
+    if isinstance(sequence_id, str) and len(sequence_id) > _MAX_SEQUENCE_ID_LENGTH:
         raise InvalidInputError(
-            "sequences are not kept by this service; carry the state: give each answer's"
-            " next_* outputs as inputs of the next request"
+            f"parameter sequence_id may have at most {_MAX_SEQUENCE_ID_LENGTH} characters"
         )
+    if not isinstance(sequence_id, str):
+        sequence_id = _count(parameters, "sequence_id")
+    if sequence_id:
+        return SequenceFlags(sequence_id, is_start, is_end)
+    if is_start or is_end:
+        raise InvalidInputError("sequence_start and sequence_end need a sequence_id")
+    return None
 
 
 def _timeout(parameters: Parameters) -> float | None:
@@ -183,9 +207,10 @@ def _decode(header: memoryview) -> _Request:
         raise InvalidInputError(f"the request is not valid: {error}") from error
     except msgspec.DecodeError as error:
         text = bytes(header)
-        if b"NaN" not in text:
+        without_nan = _without_nan(text)
+        if without_nan == text:
             raise MalformedBodyError(f"the body can not be read: {error}") from error
-        return _decode(memoryview(_without_nan(text)))
+        return _decode(memoryview(without_nan))
     except UnicodeDecodeError as error:
         raise MalformedBodyError("the body is not UTF-8") from error
     except RecursionError as error:
@@ -193,16 +218,8 @@ def _decode(header: memoryview) -> _Request:
 
 
 def _without_nan(text: bytes) -> bytes:
-    """Write the JSON anew with null for NaN, which is no JSON but is what tritonclient sends."""
-    try:
-        return orjson.dumps(json.loads(text, parse_constant=_constant))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise MalformedBodyError("the body can not be read: it is not JSON") from error
-
-
-def _constant(name: str) -> None:
-    if name != "NaN":
-        raise MalformedBodyError("the body can not be read: Infinity is not a number of JSON")
+    """Write null for NaN, which is no JSON but is what tritonclient sends."""
+    return _STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], text)
 
 
 def _read_inputs(inputs: list[_Input], blocks: memoryview) -> Tensors:
@@ -245,6 +262,8 @@ def _read_tensor(one: _Input, block: memoryview) -> NDArray[Any]:
         raise InvalidInputError(f"input {name}: shape must have 1 to {_MAX_DIMENSIONS} dimensions")
     if _has_data(one):
         return _read_json(one, datatype, name)
+    if datatype == "BYTES":
+        return _read_texts(one, block, name)
     expected = math.prod(one.shape) * NUMPY_DTYPES[datatype].itemsize
     if len(block) != expected:
         raise InvalidInputError(
@@ -257,7 +276,19 @@ def _read_tensor(one: _Input, block: memoryview) -> NDArray[Any]:
     return values.reshape(one.shape)
 
 
+def _read_texts(one: _Input, block: memoryview, name: str) -> NDArray[Any]:
+    try:
+        texts = unpack_texts(block)
+    except ValueError as error:
+        raise InvalidInputError(f"input {name}: not BYTES in UTF-8: {error}") from error
+    if texts.size != math.prod(one.shape):
+        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} elements")
+    return texts.reshape(one.shape)
+
+
 def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
+    if datatype == NO_JSON:
+        raise InvalidInputError(f"input {name}: {NO_JSON} must be sent as binary data")
     depth = _opening_brackets(one.data)
     if depth not in {1, len(one.shape)}:
         raise InvalidInputError(f"input {name}: data must be flat, or nested as its shape")
@@ -270,10 +301,10 @@ def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
         raise InvalidInputError(f"input {name}: data: {error}") from error
     except (ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"input {name}: data must be even rows of {datatype} numbers"
+            f"input {name}: data must be even rows of {datatype} elements"
         ) from error
     if values.size != math.prod(one.shape) or (depth > 1 and values.shape != tuple(one.shape)):
-        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} numbers")
+        raise InvalidInputError(f"input {name}: data must have {math.prod(one.shape)} elements")
     return values.reshape(one.shape)
 
 
@@ -288,7 +319,7 @@ def _opening_brackets(data: msgspec.Raw) -> int:
 
 @cache
 def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
-    kind = _KINDS[datatype]
+    kind = _KINDS[NUMPY_DTYPES[datatype].kind]
     for _ in range(depth):
         kind = GenericAlias(list, (kind,))
     return msgspec.json.Decoder(kind)
@@ -297,17 +328,17 @@ def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
 def _read_outputs(
     outputs: list[_Output] | tuple[()], *, is_binary: bool
 ) -> tuple[RequestedOutput, ...]:
-    read: list[RequestedOutput] = []
+    read: dict[str, RequestedOutput] = {}
     for one in outputs:
         place = f"output {one.name[:_MAX_NAME_LENGTH]}"
-        if any(one.name == other.name for other in read):
+        if one.name in read:
             raise InvalidInputError(f"{place} is named twice")
         _refuse_shared_memory(one.parameters, place)
         if _count(one.parameters or {}, "classification"):
             raise InvalidInputError(f"{place}: classification is not supported")
         is_one_binary = _flag(one.parameters, "binary_data", default=is_binary)
-        read.append(RequestedOutput(one.name, is_one_binary))
-    return tuple(read)
+        read[one.name] = RequestedOutput(one.name, is_one_binary)
+    return tuple(read.values())
 
 
 def _refuse_shared_memory(parameters: Parameters | None, place: str) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.gateway.catalog import ReadyModel
 from app.gateway.oip_request import RequestedOutput
-from app.tensors import DATATYPES, Tensors
+from app.tensors import DATATYPES, Tensors, tensor_bytes
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -28,16 +28,19 @@ def encode_answer(
 ) -> TensorAnswer:
     """Write the ``wanted`` outputs, in their order.
 
-    Data in JSON are flat, since clients count them, and null where a number is NaN; binary tensors
-    keep NaN. An output's parameters hold ``binary_data_size`` alone: clients fail on any other.
+    Data in JSON are flat, since clients count them, and null where a number is not finite; binary
+    tensors keep such numbers. An output's parameters hold ``binary_data_size`` alone: clients fail
+    on any other.
     """
     blocks: list[memoryview] = []
     entries: list[dict[str, Any]] = []
     for output in wanted:
-        array = np.require(outputs[output.name], requirements=["C", "A"])
-        entries.append(_entry(output, array))
-        if output.is_binary and array.size:
-            blocks.append(array.data.cast("B"))
+        array = outputs[output.name]
+        if output.is_binary:
+            blocks.append(tensor_bytes(array))
+            entries.append(_describe(output.name, array, blocks[-1]))
+        else:
+            entries.append(_describe(output.name, array, None))
     content: dict[str, Any] = {
         "model_name": model.model_name,
         "model_version": str(model.model_version),
@@ -50,12 +53,13 @@ def encode_answer(
     return TensorAnswer(b"".join([header, *blocks]), len(header))
 
 
-def _entry(output: RequestedOutput, array: NDArray[Any]) -> dict[str, Any]:
+def _describe(name: str, array: NDArray[Any], block: memoryview | None) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "name": output.name,
+        "name": name,
         "datatype": DATATYPES[array.dtype],
         "shape": array.shape,
     }
-    if output.is_binary:
-        return entry | {"parameters": {"binary_data_size": array.nbytes}}
-    return entry | {"data": array.reshape(-1)}
+    if block is not None:
+        return entry | {"parameters": {"binary_data_size": len(block)}}
+    flat = array.reshape(-1)
+    return entry | {"data": flat.tolist() if array.dtype == object else np.ascontiguousarray(flat)}

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
-from app.gateway.openapi import FORECAST_STATUSES, oip_error_responses
+from app.gateway.openapi import oip_error_responses
+from app.tensors import NUMPY_DTYPES
 
 Json = dict[str, Any]
 
@@ -21,7 +22,8 @@ OIP_TAG = {
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
-_STATUSES = (401, 404, 422, 500, 503)
+_STATUSES = (400, 401, 404, 500, 503)
+_INFER_STATUSES = (400, 401, 404, 408, 409, 413, 415, 500, 503, 504)
 
 _PARAMETERS: Json = {"type": ["object", "null"], "additionalProperties": True}
 _TENSOR: Json = {
@@ -30,7 +32,7 @@ _TENSOR: Json = {
     "properties": {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string", "enum": ["BOOL", "INT32", "INT64", "FP32", "FP64"]},
+        "datatype": {"type": "string", "enum": list(NUMPY_DTYPES)},
         "parameters": _PARAMETERS,
         "data": {"type": "array", "items": {}, "description": "Flat, or nested as the shape."},
     },
@@ -107,16 +109,16 @@ def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> No
         post(
             f"{path}/infer",
             endpoint,
-            statuses=FORECAST_STATUSES,
+            statuses=_INFER_STATUSES,
             openapi_extra=_body(_REQUEST, required=True, example=INFER_EXAMPLE),
             responses=_TENSORS,
         )
     repository = "/v2/repository/models/{model_name}"
     index = _body({"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False)
-    statuses = (401, 408, 413, 415, 422, 500)
+    statuses = (400, 401, 408, 413, 415, 500)
     post("/v2/repository/index", oip.repository_index, statuses=statuses, openapi_extra=index)
-    post(f"{repository}/load", oip.load_model, statuses=(401, 422, 500, 501))
-    post(f"{repository}/unload", oip.unload_model, statuses=(401, 422, 500, 501))
+    post(f"{repository}/load", oip.load_model, statuses=(400, 401, 500, 501))
+    post(f"{repository}/unload", oip.unload_model, statuses=(400, 401, 500, 501))
 
 
 def _add(

@@ -7,11 +7,11 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.gateway.access import ACCESS, Access
+from app.gateway.access import Access, access_table
+from app.gateway.error_bodies import PROBLEM_MEDIA_TYPE
 from app.gateway.file_forecast import ANSWER_TYPES
 from app.gateway.file_types import MEDIA_TYPES
 from app.gateway.forecast_schemas import ForecastRequest, ForecastResponse, Problem
-from app.gateway.problems import PROBLEM_MEDIA_TYPE
 from app.settings import Settings
 
 Json = dict[str, Any]
@@ -22,11 +22,12 @@ Send the known values of each series; get quantiles of the next steps. One wrong
 spoils the others: it carries an `error` where they carry `quantiles`. Every other error is a
 problem of RFC 9457, with the request's id; below `/v2`, `{"error": "one sentence"}`."""
 
-_DESCRIPTIONS = {
+STATUS_DESCRIPTIONS = {
     400: "The body is no JSON, is not UTF-8, is cut off or nested too deep.",
     401: "The API key is missing or not known.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
+    409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",
@@ -35,6 +36,10 @@ _DESCRIPTIONS = {
     503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",
     504: "The time ran out.",
 }
+_OIP_DESCRIPTIONS = {
+    400: "The body can not be read, or a tensor or parameter is wrong.",
+    409: "The sequence can not go on: an earlier request of it failed, or the model was replaced.",
+}
 _SCHEMA = "#/components/schemas/{name}"
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, gc_..."},
@@ -42,7 +47,7 @@ _SECURITY_SCHEMES = {
 }
 _OPEN_OR_KEY: list[Json] = [{}, {"bearer": []}, {"api_key": []}]
 
-FORECAST_STATUSES = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
+FORECAST_STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 500, 503, 504)
 MODEL_STATUSES = (401, 404, 422, 500, 503)
 
 _MONTHLY_SALES = (
@@ -77,14 +82,15 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare problems for a route."""
     schema = {"$ref": _SCHEMA.format(name=Problem.__name__)}
     content = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
-    return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
+    return {s: {"description": STATUS_DESCRIPTIONS[s], "content": content} for s in statuses}
 
 
 def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare errors of a route below ``/v2``."""
     schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     content = {"application/json": {"schema": schema}}
-    return {s: {"description": _DESCRIPTIONS[s], "content": content} for s in statuses}
+    descriptions = STATUS_DESCRIPTIONS | _OIP_DESCRIPTIONS
+    return {s: {"description": descriptions[s], "content": content} for s in statuses}
 
 
 def forecast_responses() -> dict[int | str, Json]:
@@ -105,7 +111,9 @@ def forecast_request_body() -> Json:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def build_openapi(app: FastAPI, settings: Settings) -> Json:
+def build_openapi(
+    app: FastAPI, settings: Settings, more_schemas: Sequence[type[msgspec.Struct]] = ()
+) -> Json:
     """Build the whole document of ``app``."""
     document: Json = get_openapi(
         title=app.title,
@@ -115,18 +123,19 @@ def build_openapi(app: FastAPI, settings: Settings) -> Json:
         tags=app.openapi_tags,
     )
     _, schemas = msgspec.json.schema_components(
-        [ForecastRequest, ForecastResponse, Problem], ref_template=_SCHEMA
+        [ForecastRequest, ForecastResponse, Problem, *more_schemas], ref_template=_SCHEMA
     )
     schemas[ForecastRequest.__name__]["properties"]["series"]["maxItems"] = settings.max_series
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas)
     components["securitySchemes"] = _SECURITY_SCHEMES
-    _declare_access(document, has_keys=settings.api_keys_file is not None)
+    _declare_access(document, settings)
     return document
 
 
-def _declare_access(document: Json, *, has_keys: bool) -> None:
+def _declare_access(document: Json, settings: Settings) -> None:
+    access, has_keys = access_table(settings), settings.api_keys_file is not None
     for template, operations in document["paths"].items():
         for operation in operations.values():
-            if ACCESS[template] is Access.KEY:
+            if access[template] is Access.KEY:
                 operation["security"] = _OPEN_OR_KEY[1:] if has_keys else _OPEN_OR_KEY

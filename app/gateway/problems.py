@@ -1,7 +1,7 @@
-"""The only table from exceptions to HTTP statuses, and the two kinds of bodies made from it.
+"""The only table from exceptions to HTTP statuses.
 
-Below ``/v2`` the body is ``{"error": "one sentence"}``, as the Open Inference Protocol wants it;
-everywhere else it is a problem (RFC 9457).
+The bodies made from it are in ``app.gateway.error_bodies``: a problem (RFC 9457) on native routes,
+``{"error": "one sentence"}`` below ``/v2``, and on routes of a dialect what its clients expect.
 
 Every class of ``app.errors`` has a row. Anything that is not in the table is a bug of ours: status
 500, logged with its traceback, and the connection is closed.
@@ -22,9 +22,11 @@ from starlette.types import Scope
 
 from app import errors
 from app.errors import InvalidInputError, InvalidSeriesError, RetryableError
+from app.gateway.dialect_table import ErrorForm
+from app.gateway.error_bodies import ERROR_BODIES, Failure
+from app.gateway.exchange import exchange_of
 from app.logs import REQUEST_ID
 
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_LISTED_ERRORS = 100
 
 _MAX_INSTANCE_LENGTH = 256
@@ -65,6 +67,13 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body arrived too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
+    errors.NoForecasterError: ProblemKind(
+        409, "no-forecaster", "The model makes no forecasts, it is served as tensors"
+    ),
+    errors.UnknownSequenceError: ProblemKind(400, "unknown-sequence", "There is no such sequence"),
+    errors.SequenceConflictError: ProblemKind(
+        409, "sequence-conflict", "The sequence can not go on"
+    ),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),
@@ -91,41 +100,44 @@ def problem_kind(error: Exception) -> ProblemKind:
 
 
 def problem_response(scope: Scope, error: Exception) -> Response:
-    """Turn ``error`` into the answer to the request of ``scope``."""
+    """Turn ``error`` into the answer to the request of ``scope``, in the form of its route."""
     kind = problem_kind(error)
     if kind.is_internal:
         logger.error("%s", type(error).__name__, exc_info=error)
-    is_oip = is_oip_path(scope["path"])
-    content = _oip_error(error, kind) if is_oip else _problem(scope, error, kind)
-    media_type = "application/json" if is_oip else PROBLEM_MEDIA_TYPE
-    return Response(
-        orjson.dumps(content), kind.status, _headers(error, kind), media_type=media_type
+    form = exchange_of(scope).error_form or form_of_path(scope["path"])
+    body = ERROR_BODIES[form]
+    status = body.status_of(kind.status)
+    content = orjson.dumps(body.write(_describe(scope, error, kind, status=status, form=form)))
+    return Response(content, status, _headers(error, kind), media_type=body.media_type)
+
+
+def form_of_path(path: str) -> ErrorForm:
+    """Return the form for a path that no route has: below ``/v2`` that of tensors."""
+    is_oip = path == "/v2" or path.startswith("/v2/")
+    return ErrorForm.OIP if is_oip else ErrorForm.PROBLEM
+
+
+def _describe(
+    scope: Scope, error: Exception, kind: ProblemKind, *, status: int, form: ErrorForm
+) -> Failure:
+    detail = _INTERNAL if kind.is_internal else _detail(error)
+    if (
+        form is ErrorForm.OIP
+        and isinstance(error, HTTPException)
+        and status == HTTPStatus.NOT_FOUND
+    ):
+        detail = _OIP_NOT_FOUND
+    listed = _listed_errors(error)
+    return Failure(
+        status=status,
+        type=kind.type,
+        title=kind.title,
+        detail=detail,
+        instance=quote(scope["path"], safe="/:@!$&'()*+,;=~")[:_MAX_INSTANCE_LENGTH],
+        request_id=REQUEST_ID.get(),
+        places=[(one["pointer"], one["detail"]) for one in listed if "pointer" in one],
+        listed=listed,
     )
-
-
-def is_oip_path(path: str) -> bool:
-    """Whether ``path`` belongs to the Open Inference Protocol."""
-    return path == "/v2" or path.startswith("/v2/")
-
-
-def _oip_error(error: Exception, kind: ProblemKind) -> dict[str, str]:
-    if kind.status == HTTPStatus.NOT_FOUND and isinstance(error, HTTPException):
-        return {"error": _OIP_NOT_FOUND}
-    return {"error": _INTERNAL if kind.is_internal else _detail(error)}
-
-
-def _problem(scope: Scope, error: Exception, kind: ProblemKind) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "type": kind.type,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": _INTERNAL if kind.is_internal else _detail(error),
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=~")[:_MAX_INSTANCE_LENGTH],
-        "request_id": REQUEST_ID.get(),
-    }
-    if listed := _listed_errors(error):
-        content["errors"] = listed
-    return content
 
 
 def series_error(error: InvalidInputError) -> dict[str, Any]:

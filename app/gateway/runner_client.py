@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from app.errors import (
     OverloadedError,
     RetryableError,
 )
+from app.interface import Interface
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
@@ -32,6 +34,7 @@ from app.wire import (
     InferRequest,
     InferResult,
     RunnerStatus,
+    SequencePart,
     ServedModel,
     StatisticsReply,
     StatisticsRequest,
@@ -48,19 +51,35 @@ _decoder = msgspec.msgpack.Decoder(ToGateway)
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of one model; ``card`` is None, and ``reason`` set, where it did not load."""
+    """One version of one model.
+
+    Attributes:
+        interface: None where it did not load.
+        reason: Why it did not load; empty where it did.
+        card: None where it did not load, and where it is served as tensors alone.
+    """
 
     model_name: str
     model_version: int
-    card: Card | None
-    reason: str
+    interface: Interface | None
+    reason: str = ""
+    card: Card | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be run."""
+        return self.interface is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Rows to run, batch on axis 0; states may be left out.
+    """Rows to run; states may be left out.
 
-    ``deadline`` is a time of ``time.monotonic()``.
+    Attributes:
+        deadline: Time of ``time.monotonic()``.
+        steps: Padded steps of all rows.
+        priority: 1 is the highest, 0 leaves it to the service.
+        sequence: Where the request stands in a sequence, whose states the runner puts in.
     """
 
     model_name: str
@@ -68,6 +87,9 @@ class Inference:
     inputs: Tensors
     outputs: tuple[str, ...]
     deadline: float
+    steps: int
+    priority: int = 0
+    sequence: SequencePart | None = None
 
 
 class Runners(Protocol):
@@ -99,6 +121,8 @@ class Runners(Protocol):
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner; cancelling the call cancels the request.
 
+        A part of a sequence goes to the runner that keeps it.
+
         Raises:
             InvalidInputError: The tensors do not fit the model.
             ModelNotFoundError: No such model.
@@ -107,6 +131,8 @@ class Runners(Protocol):
             DeadlineExceededError: The deadline passed first.
             ShuttingDownError: The runner is draining.
             EngineError: The run failed.
+            UnknownSequenceError: There is no such sequence.
+            SequenceConflictError: The sequence can not go on.
         """
         ...
 
@@ -143,9 +169,7 @@ class RunnerPool:
     @property
     def is_ready(self) -> bool:
         """Whether a runner is connected, has loaded a model and was heard of lately."""
-        return any(
-            model.card is not None for connection in self._live() for model in connection.models
-        )
+        return any(model.is_ready for connection in self._live() for model in connection.models)
 
     @property
     def device(self) -> str:
@@ -161,11 +185,13 @@ class RunnerPool:
         live = self._live()
         if not live:
             raise _no_runner()
-        connection = min(live, key=lambda c: c.outstanding_steps)
-        steps = inference.inputs["past_target"].size
-        if connection.outstanding_steps + steps > self._max_queue_steps:
+        if inference.sequence is None:
+            connection = min(live, key=lambda c: c.outstanding_steps)
+        else:
+            connection = self._find_keeper(inference.sequence, live)
+        if connection.outstanding_steps + inference.steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
-        return await connection.infer(inference, steps=steps)
+        return await connection.infer(inference)
 
     async def statistics(self) -> Sequence[VersionStatistics]:
         """Sum what all runners have done, as ``Runners.statistics``."""
@@ -179,6 +205,17 @@ class RunnerPool:
                 key = (one.model_name, one.model_version)
                 totals.setdefault(key, VersionStatistics(*key)).add(one)
         return list(totals.values())
+
+    def _find_keeper(
+        self, part: SequencePart, live: Sequence["RunnerConnection"]
+    ) -> "RunnerConnection":
+        """Return the runner that keeps a sequence: every gateway finds the same one."""
+        sockets = self._sockets[:1] if self.device == "cuda" else self._sockets
+        name = f"{part.owner}\n{part.model_name}\n{part.id!r}"
+        keeper = self._connections.get(sockets[zlib.crc32(name.encode()) % len(sockets)])
+        if keeper is None or keeper not in live:
+            raise ModelNotReadyError("the runner that keeps this sequence is not up")
+        return keeper
 
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
@@ -215,16 +252,16 @@ class RunnerConnection(FrameProtocol):
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
 
-    async def infer(self, inference: Inference, *, steps: int) -> Tensors:
+    async def infer(self, inference: Inference) -> Tensors:
         """Send rows and wait for theirs; every way out of here forgets the call."""
         request_id = next(self._ids)
         frame = encode(_to_request(request_id, inference))
-        self.outstanding_steps += steps
+        self.outstanding_steps += inference.steps
         try:
             outputs: Tensors = await self._ask(request_id, frame, inference.deadline)
             return outputs
         finally:
-            self.outstanding_steps -= steps
+            self.outstanding_steps -= inference.steps
             if self._calls.pop(request_id, None) is not None:
                 self.send(encode(CancelRequest(request_id)))
 
@@ -238,7 +275,7 @@ class RunnerConnection(FrameProtocol):
         finally:
             self._calls.pop(request_id, None)
 
-    async def _ask(self, request_id: int, frame: bytes, deadline: float) -> Any:
+    async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
         try:
@@ -292,12 +329,19 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
         deadline=inference.deadline,
         inputs=pack_tensors(inference.inputs),
         outputs=list(inference.outputs),
+        priority=inference.priority,
+        sequence=inference.sequence,
     )
 
 
 def _to_model_version(model: ServedModel) -> ModelVersion:
-    card = Card.model_validate_json(model.card) if model.is_ready else None
-    return ModelVersion(model.model_name, model.model_version, card, model.reason)
+    return ModelVersion(
+        model.model_name,
+        model.model_version,
+        interface=Interface.from_json(model.interface) if model.interface else None,
+        reason=model.reason,
+        card=Card.model_validate_json(model.card) if model.card else None,
+    )
 
 
 def _to_error(failure: InferFailure) -> GatecastError:

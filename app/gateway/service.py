@@ -15,7 +15,7 @@ from app.errors import (
     ModelOutputError,
     PayloadTooLargeError,
 )
-from app.gateway.catalog import ReadyModel
+from app.gateway.catalog import Forecaster, ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.forecast_schemas import ForecastRequest
 from app.gateway.preparation import PreparedRequest, Row, prepare_request
@@ -23,6 +23,7 @@ from app.gateway.runner_client import Inference, Runners
 from app.metrics import SERIES
 from app.settings import Settings
 from app.tensors import Tensors
+from app.wire import SequencePart
 
 _MAX_CONCURRENT_CHUNKS = 32
 
@@ -39,7 +40,7 @@ class SeriesQuantiles:
 class Forecast:
     """Forecasts of a request, by position in it; each is in exactly one of the two mappings."""
 
-    model: ReadyModel
+    model: Forecaster
     item_ids: tuple[str | None, ...]
     horizon: int
     quantile_levels: tuple[float, ...]
@@ -54,7 +55,7 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
-    def prepare(self, request: ForecastRequest, model: ReadyModel) -> PreparedRequest:
+    def prepare(self, request: ForecastRequest, model: Forecaster) -> PreparedRequest:
         """Check a request and turn its series into rows; a wrong one is refused in its place.
 
         This only computes; a large request is better prepared off the event loop.
@@ -65,7 +66,7 @@ class ForecastService:
         return prepare_request(request, model.card, self._settings)
 
     async def forecast(
-        self, prepared: PreparedRequest, model: ReadyModel, *, deadline: float
+        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -94,42 +95,64 @@ class ForecastService:
         )
 
     async def infer(
-        self, inputs: Tensors, outputs: Sequence[str], model: ReadyModel, *, deadline: float
+        self,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        model: ReadyModel,
+        *,
+        deadline: float,
+        priority: int = 0,
+        sequence: SequencePart | None = None,
     ) -> Tensors:
-        """Run tensors as they are, batch on axis 0; more rows than one run takes are divided.
+        """Run tensors as they are; more rows than one run takes are divided.
+
+        Args:
+            inputs: They fit the model's interface.
+            outputs: Names of what is wanted.
+            model: What to run.
+            deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            priority: 1 is the highest, 0 leaves it to the service.
+            sequence: Where the request stands in a sequence; its rows are never divided.
 
         Raises:
             PayloadTooLargeError: There are more rows or steps than a request may have.
             GatecastError: As ``Runners.infer``.
         """
-        rows, time_steps = inputs["past_target"].shape
-        self._check_size(rows, time_steps)
-        limits = self._settings
-        step = max(1, min(limits.max_batch_size, limits.max_batch_steps // time_steps))
+        interface = model.interface
+        rows, length = interface.rows_of(inputs), interface.length_of(inputs)
+        self._check_size(rows, length)
+        if sequence is not None and rows > self._settings.max_batch_size:
+            raise PayloadTooLargeError(
+                f"a request of a sequence may hold at most {self._settings.max_batch_size} rows"
+            )
+        step = rows
+        if interface.is_mergeable and sequence is None:
+            limits = self._settings
+            step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(
                 Inference,
                 model_name=model.model_name,
                 model_version=model.model_version,
-                inputs={name: array[start : start + step] for name, array in inputs.items()},
+                inputs=interface.slice_rows(inputs, start, start + step),
                 outputs=tuple(outputs),
                 deadline=deadline,
+                steps=min(step, rows - start) * length,
+                priority=priority,
+                sequence=sequence,
             )
             for start in range(0, rows, step)
         ]
-        ran = await self._infer_all(parts, deadline)
-        if len(ran) == 1:
-            return ran[0]
-        return {name: np.concatenate([part[name] for part in ran]) for name in outputs}
+        return interface.join_rows(await self._infer_all(parts, deadline))
 
-    def _check_size(self, rows: int, time_steps: int) -> None:
+    def _check_size(self, rows: int, length: int) -> None:
         if rows > self._settings.max_series:
             raise PayloadTooLargeError(
                 f"a request may hold at most {self._settings.max_series} rows"
             )
-        if rows * time_steps > self._settings.max_steps:
+        if rows * length > self._settings.max_steps:
             raise PayloadTooLargeError(
-                f"a request may hold at most {self._settings.max_steps} values of past_target"
+                f"a request may hold at most {self._settings.max_steps} steps, all rows"
             )
 
     async def _infer_all(
@@ -161,13 +184,15 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: ReadyModel, deadline: float) -> Inference:
+    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
+        inputs = stack_rows(rows)
         return Inference(
             model_name=model.model_name,
             model_version=model.model_version,
-            inputs=stack_rows(rows),
+            inputs=inputs,
             outputs=("quantiles",),
             deadline=deadline,
+            steps=inputs["past_target"].size,
         )
 
 

@@ -3,12 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from app import metrics
 from app.errors import (
@@ -19,6 +16,7 @@ from app.errors import (
     ShuttingDownError,
 )
 from app.runner.engine import Engine
+from app.runner.merging import merge, split
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
 from app.statistics import RunTimes, VersionStatistics
 from app.tensors import Tensors
@@ -57,6 +55,7 @@ class DynamicBatcher:
         self.running_since: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
         self._engine = engine
+        self._interface = engine.interface
         self._limits = limits
         self._executor = executor
         self._clock = clock
@@ -90,7 +89,7 @@ class DynamicBatcher:
         """
         if self._is_closing:
             raise ShuttingDownError("the runner is shutting down")
-        if request.deadline <= self._clock():
+        if request.terms.deadline <= self._clock():
             raise DeadlineExceededError("the deadline passed before the model ran")
         self._queue.put(request)
         self._metrics.observe_queue(self._queue)
@@ -134,7 +133,7 @@ class DynamicBatcher:
 
     async def _run(self, batch: list[PendingRequest]) -> None:
         merged_at = self._clock()
-        inputs = merge(batch)
+        inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
         self.running_since = started = self._clock()
         self._metrics.observe_wait(batch, started)
@@ -153,10 +152,11 @@ class DynamicBatcher:
         finally:
             self.running_since = None
         ended = self._clock()
-        self._queue.record_run(sum(request.steps for request in batch), ended - started)
+        self._queue.record_run(sum(request.extent.steps for request in batch), ended - started)
         self._metrics.observe_run(batch, ended - started)
-        for request, rows in split(batch, results):
-            request.answer(rows)
+        rows = split([request.extent for request in batch], results, self._interface)
+        for request, own in zip(batch, rows, strict=True):
+            request.answer({name: own[name] for name in request.outputs})
         self._account(batch, (merged_at, started, ended, self._clock()))
 
     async def _recover(self, batch: list[PendingRequest], error: EngineError) -> None:
@@ -176,13 +176,13 @@ class DynamicBatcher:
         self._metrics.observe_dropped(requests)
         now = self._clock()
         for request in requests:
-            self.statistics.queue.record(now - request.queued_at)
+            self.statistics.queue.record(now - request.terms.queued_at)
         self._fail(requests, DeadlineExceededError("the deadline passed before the model ran"))
 
     def _fail(self, requests: Sequence[PendingRequest], error: GatecastError) -> None:
         now = self._clock()
         for request in requests:
-            self.statistics.fail.record(now - request.queued_at)
+            self.statistics.fail.record(now - request.terms.queued_at)
             request.answer(error)
 
     def _account(
@@ -190,7 +190,7 @@ class DynamicBatcher:
     ) -> None:
         """Add a run; ``times`` are those of its merging, its start, its end and its answers."""
         merged_at, started, ended, answered = times
-        rows, statistics = sum(request.rows for request in batch), self.statistics
+        rows, statistics = sum(request.extent.rows for request in batch), self.statistics
         seconds = (started - merged_at, ended - started, answered - ended)
         statistics.last_inference_ms = int(time.time() * 1000)
         statistics.inference_count += rows
@@ -198,47 +198,14 @@ class DynamicBatcher:
         statistics.requests.record(seconds, count=len(batch))
         statistics.batches.setdefault(rows, RunTimes()).record(seconds, count=1)
         for request in batch:
-            statistics.queue.record(merged_at - request.queued_at)
-            statistics.success.record(answered - request.queued_at)
+            statistics.queue.record(merged_at - request.terms.queued_at)
+            statistics.success.record(answered - request.terms.queued_at)
 
     async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if self._executor is None:
             return self._engine.run(inputs, outputs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
-
-
-def merge(batch: Sequence[PendingRequest]) -> Tensors:
-    """Join the rows of all requests, each padded on the right to the longest."""
-    if len(batch) == 1:
-        return batch[0].inputs
-    return {
-        name: _concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs
-    }
-
-
-def split(
-    batch: Sequence[PendingRequest], outputs: Tensors
-) -> Iterator[tuple[PendingRequest, Tensors]]:
-    """Give each request back its own rows of the outputs that it named."""
-    start = 0
-    for request in batch:
-        stop = start + request.rows
-        yield request, {name: outputs[name][start:stop] for name in request.outputs}
-        start = stop
-
-
-def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    if arrays[0].ndim < 2 or len({array.shape[1:] for array in arrays}) == 1:  # noqa: PLR2004
-        return np.concatenate(arrays)
-    shape = (sum(len(array) for array in arrays), *np.max([a.shape[1:] for a in arrays], axis=0))
-    padded = np.zeros(shape, arrays[0].dtype)
-    start = 0
-    for array in arrays:
-        stop = start + len(array)
-        padded[start:stop, : array.shape[1]] = array
-        start = stop
-    return padded
 
 
 class _BatcherMetrics:
@@ -264,11 +231,13 @@ class _BatcherMetrics:
 
     def observe_wait(self, batch: Sequence[PendingRequest], started: float) -> None:
         for request in batch:
-            self._queue_duration.observe(started - request.queued_at)
+            self._queue_duration.observe(started - request.terms.queued_at)
 
     def observe_run(self, batch: Sequence[PendingRequest], seconds: float) -> None:
-        rows = sum(request.rows for request in batch)
-        padded = rows * max(request.length for request in batch)
+        rows = sum(request.extent.rows for request in batch)
+        padded = rows * max(request.extent.length for request in batch)
         self._rows.observe(rows)
         self._duration.observe(seconds)
-        self._padding_share.observe(1 - sum(request.real_steps for request in batch) / padded)
+        self._padding_share.observe(
+            1 - sum(request.extent.real_steps for request in batch) / padded
+        )

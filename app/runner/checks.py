@@ -1,40 +1,54 @@
 """Checks tensors before they are queued, so that no caller can fail another's run."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from app.artifact import Card, StateSpec, TensorSpec
 from app.errors import InvalidInputError
-from app.tensors import LARGEST_MAGNITUDE, NUMPY_DTYPES, Tensors
+from app.interface import TIME, Interface, steps_beyond
+from app.tensors import NUMPY_DTYPES, Tensors
+
+_MAX_NAME_LENGTH = 64
 
 
-def check_inputs(inputs: Tensors, card: Card) -> None:
-    """Check names, types, shapes, lengths and finiteness of the inputs of one request.
+def check_inputs(inputs: Tensors, interface: Interface) -> None:
+    """Check names, types, shapes, lengths and magnitudes of the inputs of one request.
 
     Raises:
         InvalidInputError: Something does not fit; ONNX Runtime would abort, or fail the whole
         batch.
     """
-    specs: dict[str, TensorSpec] = {spec.name: spec for spec in card.inputs}
-    states = {state.name: _state_tensor(state) for state in card.states}
-    given_states = inputs.keys() & states.keys()
-    if given_states and given_states != states.keys():
-        raise InvalidInputError("the states of a model must be given all together or not at all")
-    for name in specs.keys() - inputs.keys():
-        raise InvalidInputError(f"input {name} is missing")
+    _check_names(inputs, interface)
     sizes: dict[str, int] = {}
     for name, array in inputs.items():
-        spec = specs.get(name) or states.get(name)
-        if spec is None:
-            raise InvalidInputError(f"the model has no input of the name {name[:64]!r}")
+        spec = interface.input_specs[name]
         if array.dtype != NUMPY_DTYPES[spec.datatype]:
             raise InvalidInputError(f"input {name} must be {spec.datatype}")
         _check_shape(name, array.shape, spec.shape, sizes=sizes)
-    _check_values(inputs, card, sizes)
+    _check_time(inputs, interface, sizes)
+    _check_magnitudes(inputs, interface)
 
 
-def _state_tensor(state: StateSpec) -> TensorSpec:
-    shape: tuple[int | str, ...] = ("batch", *state.shape)
-    return TensorSpec(name=state.name, datatype=state.datatype, shape=shape)
+def check_outputs(outputs: Sequence[str], interface: Interface) -> None:
+    """Check the names of wanted outputs.
+
+    Raises:
+        InvalidInputError: There is none, or one that the model does not have.
+    """
+    known = interface.output_specs
+    if not outputs or set(outputs) - known.keys():
+        raise InvalidInputError(f"outputs must be some of {', '.join(sorted(known))}")
+
+
+def _check_names(inputs: Tensors, interface: Interface) -> None:
+    given_states = inputs.keys() & interface.state_names
+    if given_states and len(given_states) < len(interface.state_names):
+        raise InvalidInputError("the states of a model must be given all together or not at all")
+    for name in interface.input_specs:
+        if name not in inputs and name not in interface.state_names:
+            raise InvalidInputError(f"input {name} is missing")
+    for name in inputs.keys() - interface.input_specs.keys():
+        raise InvalidInputError(f"the model has no input of the name {name[:_MAX_NAME_LENGTH]!r}")
 
 
 def _check_shape(
@@ -50,19 +64,29 @@ def _check_shape(
             )
 
 
-def _check_values(inputs: Tensors, card: Card, sizes: dict[str, int]) -> None:
-    time = sizes["time"]
-    if time > card.context_length:
-        raise InvalidInputError(f"at most {card.context_length} time steps may be given")
-    if sizes.get("time+horizon", time + card.horizon) != time + card.horizon:
-        raise InvalidInputError(
-            f"future_covariates must reach {card.horizon} steps beyond the target"
-        )
-    lengths = inputs["sequence_lens"]
-    if lengths.min() < 1 or lengths.max() > time:
-        raise InvalidInputError(f"sequence_lens must be between 1 and {time}")
-    for spec in card.inputs:
-        if spec.datatype == "FP32" and (np.abs(inputs[spec.name]) > LARGEST_MAGNITUDE).any():
+def _check_time(inputs: Tensors, interface: Interface, sizes: dict[str, int]) -> None:
+    time = sizes.get(TIME)
+    if time is None:
+        return
+    if interface.max_time is not None and time > interface.max_time:
+        raise InvalidInputError(f"at most {interface.max_time} time steps may be given")
+    for dimension, size in sizes.items():
+        beyond = steps_beyond(dimension)
+        if beyond is not None and size != time + beyond:
             raise InvalidInputError(
-                f"{spec.name}: the magnitude of a number may be at most {LARGEST_MAGNITUDE:g}"
+                f"dimension {dimension} must be {time + beyond}: {beyond} steps beyond the {TIME}"
             )
+    if interface.lengths is not None:
+        lengths = inputs[interface.lengths]
+        if lengths.min() < 1 or lengths.max() > time:
+            raise InvalidInputError(f"{interface.lengths} must be between 1 and {time}")
+
+
+def _check_magnitudes(inputs: Tensors, interface: Interface) -> None:
+    limit = interface.max_magnitude
+    if limit is None:
+        return
+    for name, array in inputs.items():
+        is_series = array.dtype == np.float32 and name not in interface.state_names
+        if is_series and (np.abs(array) > limit).any():
+            raise InvalidInputError(f"{name}: the magnitude of a number may be at most {limit:g}")

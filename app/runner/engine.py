@@ -1,8 +1,9 @@
 """Runs one model: the one-method Engine, and its implementation over ONNX Runtime."""
 
 import contextlib
+import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -13,12 +14,15 @@ from app.artifact import (
     MODEL_FILE,
     Card,
     GoldenCase,
+    TensorSpec,
     check_seal,
+    is_plain_model,
     load_card,
     load_golden_case,
 )
 from app.errors import ArtifactError, EngineError, ModelOutputError
-from app.tensors import Tensors
+from app.interface import Interface
+from app.tensors import Datatype, Tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,13 +32,30 @@ Device = Literal["cpu", "cuda"]
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
 _FATAL = 4
+_DATATYPES: Mapping[str, Datatype] = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
 
 
 class Engine(Protocol):
-    """Runs a batch."""
+    """Runs batches of one model, whose ``interface`` says how rows are joined and told apart."""
+
+    interface: Interface
 
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
-        """Run ``inputs``, batch on axis 0, and return the named outputs.
+        """Run ``inputs`` and return the named outputs.
 
         Raises:
             EngineError: The run failed or gave numbers that are not finite.
@@ -43,34 +64,51 @@ class Engine(Protocol):
 
 
 class OrtEngine:
-    """One ONNX Runtime session over a sealed artifact."""
+    """One ONNX Runtime session over a model file.
 
-    def __init__(self, session: ort.InferenceSession, digest: str) -> None:
-        metadata = session.get_modelmeta().custom_metadata_map
-        self.card: Card = load_card(metadata)
-        self.golden_case: GoldenCase = load_golden_case(metadata)
+    A sealed artifact holds a card and a golden case. A file that never mentions gatecast holds
+    neither, and is served as tensors; what it takes and gives is found by ``app.runner.trial``.
+    A file that mentions gatecast anywhere must be a sound artifact: damage never turns a forecaster
+    into a plain model.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        digest: str,
+        interface: Interface,
+        *,
+        card: Card | None = None,
+        golden_case: GoldenCase | None = None,
+    ) -> None:
         self.digest = digest
+        self.interface = interface
         self.providers: list[str] = list(session.get_providers())
         self._session = session
+        self._card = card
+        self._golden_case = golden_case
 
     @classmethod
     def from_bytes(
         cls, model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0
     ) -> "OrtEngine":
-        """Open an artifact.
+        """Open a model.
 
         Models come as bytes: ONNX Runtime then refuses every reference to a file beside it.
 
         Raises:
-            ArtifactError: The bytes are not a sound artifact, or CUDA was asked for and did not
-            come up.
+            ArtifactError: The bytes are no sound model, or CUDA was asked for and did not come up.
         """
-        digest = check_seal(model)
+        is_plain = is_plain_model(model)
+        digest = hashlib.sha256(model).hexdigest() if is_plain else check_seal(model)
         try:
             session = ort.InferenceSession(
                 model, _session_options(), providers=_providers(device, gpu_mem_limit_bytes)
             )
-            engine = cls(session, digest)
+            if is_plain:
+                engine = cls(session, digest, _declared_interface(session))
+            else:
+                engine = cls._from_artifact(session, digest)
         except ArtifactError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base
@@ -80,8 +118,15 @@ class OrtEngine:
         return engine
 
     @classmethod
+    def _from_artifact(cls, session: ort.InferenceSession, digest: str) -> "OrtEngine":
+        metadata = session.get_modelmeta().custom_metadata_map
+        card, golden_case = load_card(metadata), load_golden_case(metadata)
+        interface = Interface.from_card(card)
+        return cls(session, digest, interface, card=card, golden_case=golden_case)
+
+    @classmethod
     def from_file(cls, path: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> "OrtEngine":
-        """Open the artifact at ``path``, a file or the version directory that holds it."""
+        """Open the model at ``path``, a file or the version directory that holds it."""
         file = path / MODEL_FILE if path.is_dir() else path
         try:
             model = file.read_bytes()
@@ -89,25 +134,53 @@ class OrtEngine:
             raise ArtifactError(f"can not read {file.name}: {error.strerror}") from error
         return cls.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
 
+    @property
+    def has_card(self) -> bool:
+        """Whether it is a forecaster; a plain model has neither card nor golden case."""
+        return self._card is not None
+
+    @property
+    def card(self) -> Card:
+        """The card of a forecaster.
+
+        Raises:
+            ArtifactError: It is none.
+        """
+        if self._card is None:
+            raise ArtifactError("the model has no card: it is served as tensors")
+        return self._card
+
+    @property
+    def golden_case(self) -> GoldenCase:
+        """The golden case of a forecaster.
+
+        Raises:
+            ArtifactError: It is none.
+        """
+        if self._golden_case is None:
+            raise ArtifactError("the model has no golden case: it is served as tensors")
+        return self._golden_case
+
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """Run a batch; states that ``inputs`` lack begin anew.
 
         Raises:
             EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those),
             or the run failed.
-            ModelOutputError: A quantile is not finite.
+            ModelOutputError: A quantile of a forecaster is not finite.
         """
         for name, array in inputs.items():
             if not array.size:
                 raise EngineError(f"refusing to run an empty batch: {name} has shape {array.shape}")
-        batch = len(next(iter(inputs.values())))
-        states = {s.name: s.initial_tensor(batch) for s in self.card.states if s.name not in inputs}
+        feeds = inputs
+        if not inputs.keys() >= self.interface.state_names:
+            feeds = self.interface.initial_states(self.interface.rows_of(inputs)) | inputs
         try:
-            ran = self._session.run(list(outputs), inputs | states)
+            ran = self._session.run(list(outputs), feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise EngineError(f"model run failed: {_first_line(error)}") from error
         results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
-        if "quantiles" in results and not np.isfinite(results["quantiles"]).all():
+        if self.has_card and "quantiles" in results and not np.isfinite(results["quantiles"]).all():
             raise ModelOutputError("the model gave numbers that are not finite")
         return results
 
@@ -123,6 +196,30 @@ class OrtEngine:
         except EngineError as error:
             raise ArtifactError(f"golden case: {error}") from error
         self.golden_case.check(outputs)
+
+
+def _declared_interface(session: ort.InferenceSession) -> Interface:
+    """Read what a plain model says of itself; nothing is known yet of batch and time."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if not inputs or not outputs:
+        raise ArtifactError("a model needs inputs and outputs")
+    return Interface(
+        inputs=tuple(_declared_spec(node) for node in inputs),
+        outputs=tuple(_declared_spec(node) for node in outputs),
+    )
+
+
+def _declared_spec(node: ort.NodeArg) -> TensorSpec:
+    if node.type not in _DATATYPES:
+        raise ArtifactError(f"tensor {node.name[:64]} is of type {node.type}, which is not served")
+    return TensorSpec(
+        name=node.name,
+        datatype=_DATATYPES[node.type],
+        shape=tuple(
+            size if isinstance(size, int) else size or f"{node.name}.{axis}"
+            for axis, size in enumerate(node.shape)
+        ),
+    )
 
 
 def cuda_is_usable() -> bool:

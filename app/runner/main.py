@@ -28,6 +28,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, cuda_is_usable
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, load_repository
+from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.settings import Settings, load_settings
 
@@ -109,7 +110,11 @@ async def _serve(
             for model in models
             if model.engine is not None
         }
-        server = RunnerServer(models, batchers, device)
+        sequences = Sequences(
+            max_sequences=settings.max_sequences,
+            idle_timeout_s=settings.sequence_idle_timeout_s,
+        )
+        server = RunnerServer(models, batchers, device, sequences)
         await server.listen(socket)
         lifeline.report(
             ReadyReport(device=device, note=note, models=[_report_of(model) for model in models])
@@ -131,12 +136,16 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_padding_share=settings.max_padding_share,
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
+        priority_levels=settings.priority_levels,
     )
 
 
 def _report_of(model: LoadedModel) -> ModelReport:
     if model.engine is None:
         return ModelReport(model.model_name, model.model_version, reason=model.reason)
+    if not model.engine.has_card:
+        names = ", ".join(spec.name for spec in model.engine.interface.inputs)
+        return ModelReport(model.model_name, model.model_version, f"tensors, from {names}")
     card = model.engine.card
     summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
     example = json.dumps(example_request(card))

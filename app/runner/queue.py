@@ -1,14 +1,16 @@
 """Requests that wait for one model: admission by work, and the choice of the next batch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from app.errors import GatecastError, OverloadedError
+from app.interface import Extent
 from app.tensors import Tensors
 
 _MAX_CANDIDATES = 512
 _LONGEST_RETRY_S = 60
+_RUNS_UNTIL_OLDEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,20 @@ class BatchLimits:
     max_padding_share: float
     max_queue_steps: int
     max_queue_delay_s: float
+    priority_levels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """When a request came, when it must be answered, and how urgent it is.
+
+    Times are those of the queue's clock. Priority 1 is the highest; 0, and what is beyond the
+    levels of the queue, is the level in the middle.
+    """
+
+    queued_at: float
+    deadline: float
+    priority: int = 0
 
 
 class PendingRequest:
@@ -32,31 +48,26 @@ class PendingRequest:
 
     __slots__ = (
         "_answer",
-        "deadline",
+        "extent",
         "inputs",
         "is_queued",
-        "length",
         "outputs",
-        "queued_at",
-        "real_steps",
-        "rows",
+        "terms",
     )
 
     def __init__(
         self,
         inputs: Tensors,
         outputs: Sequence[str],
+        extent: Extent,
+        terms: Terms,
         *,
-        deadline: float,
-        queued_at: float,
         answer: Callable[[Tensors | GatecastError], None],
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self.deadline = deadline
-        self.queued_at = queued_at
-        self.rows, self.length = inputs["past_target"].shape
-        self.real_steps = int(inputs["sequence_lens"].sum())
+        self.terms = terms
+        self.extent = extent
         self.is_queued = False
         self._answer: Callable[[Tensors | GatecastError], None] | None = answer
 
@@ -64,11 +75,6 @@ class PendingRequest:
     def is_waiting(self) -> bool:
         """Whether its caller still waits for an answer."""
         return self._answer is not None
-
-    @property
-    def steps(self) -> int:
-        """Padded steps: the work that it asks for."""
-        return int(self.rows * self.length)
 
     def answer(self, answer: Tensors | GatecastError) -> None:
         """Answer the caller, unless that has happened or the caller has left."""
@@ -82,21 +88,25 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """First in, first out, except that requests of like length are taken along with the oldest.
+    """Requests by priority, first in, first out; those of like length are taken along.
 
-    The oldest request is in every batch, so none waits for ever; others join it only while padding
+    The first request of the highest level is in the next batch; others join it only while padding
     stays a small share of the run, so a short request is not held up by a long one that came after
-    it.
+    it. Every fourth batch begins with the request that has waited longest, whatever its level, so
+    none waits for ever.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._requests: deque[PendingRequest] = deque()
+        self._levels: list[deque[PendingRequest]] = [
+            deque() for _ in range(max(1, limits.priority_levels))
+        ]
+        self._num_taken = 0
         self._steps_per_s = 0.0
         self.steps = 0
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return sum(map(len, self._levels))
 
     def put(self, request: PendingRequest) -> None:
         """Admit a request.
@@ -104,11 +114,11 @@ class RequestQueue:
         Raises:
             OverloadedError: The work that waits already would exceed its bound.
         """
-        if self.steps + request.steps > self._limits.max_queue_steps and self._requests:
+        if self.steps + request.extent.steps > self._limits.max_queue_steps and len(self):
             raise OverloadedError("the queue of this model is full", self._retry_after_s())
-        self._requests.append(request)
+        self._level_of(request).append(request)
         request.is_queued = True
-        self.steps += request.steps
+        self.steps += request.extent.steps
 
     def abandon(self, request: PendingRequest) -> None:
         """Forget a request whose caller has left; its work counts no more."""
@@ -117,38 +127,29 @@ class RequestQueue:
 
     def is_full_batch(self) -> bool:
         """Whether waiting longer could not make the next batch larger."""
-        rows = sum(request.rows for request in self._requests if request.is_waiting)
+        waiting = (request for level in self._levels for request in level if request.is_waiting)
+        rows = sum(request.extent.rows for request in waiting)
         return rows >= self._limits.max_batch_size or self.steps >= self._limits.max_batch_steps
 
     def oldest_queued_at(self) -> float | None:
         """Return when the oldest request came, None where nothing waits."""
-        return self._requests[0].queued_at if self._requests else None
+        return min((level[0].terms.queued_at for level in self._levels if level), default=None)
 
     def take(self, now: float) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Take the next batch out of the queue, and apart from it what expired or was abandoned."""
-        batch: list[PendingRequest] = []
-        dropped: list[PendingRequest] = []
-        passed: list[PendingRequest] = []
-        budget = _Budget(self._limits, self._max_batch_steps())
-        for _ in range(min(len(self._requests), _MAX_CANDIDATES)):
-            request = self._requests.popleft()
-            if not request.is_waiting or request.deadline <= now:
-                dropped.append(request)
-            elif budget.admit(request):
-                batch.append(request)
-            else:
-                passed.append(request)
-                if budget.is_spent:
-                    break
-        self._requests.extendleft(reversed(passed))
-        for request in (*batch, *dropped):
+        batch = _Batch(self._limits, self._max_batch_steps(), now)
+        for level in self._order():
+            batch.fill(level)
+        self._num_taken += bool(batch.requests)
+        for request in (*batch.requests, *batch.dropped):
             self._release(request)
-        return batch, dropped
+        return batch.requests, batch.dropped
 
     def clear(self) -> list[PendingRequest]:
         """Take everything out."""
-        requests = list(self._requests)
-        self._requests.clear()
+        requests = [request for level in self._levels for request in level]
+        for level in self._levels:
+            level.clear()
         for request in requests:
             self._release(request)
         return requests
@@ -158,10 +159,24 @@ class RequestQueue:
         speed = steps / max(seconds, 1e-6)
         self._steps_per_s += (speed - self._steps_per_s) * (0.1 if self._steps_per_s else 1.0)
 
+    def _level_of(self, request: PendingRequest) -> deque[PendingRequest]:
+        num_levels = len(self._levels)
+        level = request.terms.priority
+        if not 1 <= level <= num_levels:
+            level = (num_levels + 1) // 2
+        return self._levels[level - 1]
+
+    def _order(self) -> list[deque[PendingRequest]]:
+        """Return the levels that hold requests, in the order in which a batch takes from them."""
+        levels = [level for level in self._levels if level]
+        if self._num_taken % _RUNS_UNTIL_OLDEST == _RUNS_UNTIL_OLDEST - 1:
+            levels.sort(key=lambda level: level[0].terms.queued_at)
+        return levels
+
     def _release(self, request: PendingRequest) -> None:
         if request.is_queued:
             request.is_queued = False
-            self.steps -= request.steps
+            self.steps -= request.extent.steps
 
     def _max_batch_steps(self) -> int:
         if not self._steps_per_s:
@@ -174,32 +189,51 @@ class RequestQueue:
         return max(1, min(_LONGEST_RETRY_S, round(wait)))
 
 
-class _Budget:
-    """What one batch may still take."""
+class _Batch:
+    """The next batch, while it is gathered."""
 
-    def __init__(self, limits: BatchLimits, max_steps: int) -> None:
+    def __init__(self, limits: BatchLimits, max_steps: int, now: float) -> None:
+        self.requests: list[PendingRequest] = []
+        self.dropped: list[PendingRequest] = []
         self._limits = limits
         self._max_steps = max_steps
+        self._now = now
+        self._candidates = _MAX_CANDIDATES
         self._rows = self._longest = self._real_steps = 0
-        self._names: Iterable[str] = ()
+        self._group: Hashable = None
 
-    @property
-    def is_spent(self) -> bool:
-        return self._rows >= self._limits.max_batch_size
+    def fill(self, level: deque[PendingRequest]) -> None:
+        """Take what fits out of ``level``, and what needs no run any more."""
+        passed: list[PendingRequest] = []
+        while level and self._candidates and not self._is_full():
+            self._candidates -= 1
+            request = level.popleft()
+            if not request.is_waiting or request.terms.deadline <= self._now:
+                self.dropped.append(request)
+            elif self._admit(request.extent):
+                self.requests.append(request)
+            else:
+                passed.append(request)
+        level.extendleft(reversed(passed))
 
-    def admit(self, request: PendingRequest) -> bool:
-        rows = self._rows + request.rows
-        longest = max(self._longest, request.length)
-        real_steps = self._real_steps + request.real_steps
+    def _is_full(self) -> bool:
+        is_alone = self._rows > 0 and self._group is None
+        return is_alone or self._rows >= self._limits.max_batch_size
+
+    def _admit(self, extent: Extent) -> bool:
+        rows = self._rows + extent.rows
+        longest = max(self._longest, extent.length)
+        real_steps = self._real_steps + extent.real_steps
         padded = rows * longest
         fits = (
             rows <= self._limits.max_batch_size
             and padded <= self._max_steps
             and padded - real_steps <= self._limits.max_padding_share * padded
-            and request.inputs.keys() == self._names
+            and extent.group is not None
+            and extent.group == self._group
         )
         if self._rows and not fits:
             return False
         self._rows, self._longest, self._real_steps = rows, longest, real_steps
-        self._names = request.inputs.keys()
+        self._group = extent.group
         return True

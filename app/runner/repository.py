@@ -8,6 +8,7 @@ from pathlib import Path
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
 from app.errors import ArtifactError, StartupError
 from app.runner.engine import Device, OrtEngine
+from app.runner.loading import load_engine
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ def _load_newest(
     for version in reversed(find_versions(model_directory)):
         path = model_directory / str(version) / MODEL_FILE
         try:
-            engine = OrtEngine.from_file(path, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
-            engine.check_golden_case()
+            engine = load_engine(path, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
         except ArtifactError as error:
             logger.error("model %s version %d refused: %s", name, version, error)  # noqa: TRY400
             yield LoadedModel(name, version, None, str(error))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from typing_extensions import override
 
 from app.errors import GatecastError, InvalidInputError, ModelNotFoundError, RetryableError
 from app.runner.batcher import DynamicBatcher
-from app.runner.checks import check_inputs
-from app.runner.queue import PendingRequest
+from app.runner.checks import check_inputs, check_outputs
+from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
+from app.runner.sequences import Sequences, Turn
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
@@ -46,6 +47,7 @@ class RunnerServer:
         models: What the repository gave, refused versions included.
         batchers: One for each version that loaded, by name and version.
         device: Where they run.
+        sequences: States that are carried from request to request.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class RunnerServer:
         models: list[LoadedModel],
         batchers: Mapping[tuple[str, int], DynamicBatcher],
         device: str,
+        sequences: Sequences,
     ) -> None:
+        self._sequences = sequences
         self._models = {(m.model_name, m.model_version): m for m in models}
         self._batchers = batchers
         self._connections: set[GatewayConnection] = set()
@@ -76,6 +80,7 @@ class RunnerServer:
 
     def beat(self) -> None:
         """Tell every gateway that this runner still turns."""
+        self._sequences.expire()
         frame = encode(Heartbeat())
         for connection in self._connections:
             connection.send(frame)
@@ -97,8 +102,8 @@ class RunnerServer:
         """Forget a gateway that is gone."""
         self._connections.discard(connection)
 
-    def submit(self, message: InferRequest, connection: "GatewayConnection") -> PendingRequest:
-        """Check and queue a request.
+    def submit(self, message: InferRequest, connection: "GatewayConnection") -> Callable[[], None]:
+        """Check and queue a request; return what to call when its caller has left.
 
         Raises:
             GatecastError: It can not be queued.
@@ -109,29 +114,30 @@ class RunnerServer:
             raise ModelNotFoundError("this runner does not serve that model version")
         arrived = time.monotonic()
         try:
+            interface = model.engine.interface
             inputs = _unpack(message)
-            check_inputs(inputs, model.engine.card)
-            _check_outputs(message.outputs, model)
+            check_inputs(inputs, interface)
+            check_outputs(message.outputs, interface)
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                deadline=message.deadline,
-                queued_at=arrived,
+                interface.extent_of(inputs),
+                Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
-            batcher.submit(request)
+            if message.sequence is None:
+                batcher.submit(request)
+                return partial(batcher.abandon, request)
+            turn = Turn(message.sequence, request, batcher, interface)
+            self._sequences.submit(turn)
+            return partial(self._sequences.abandon, turn)
         except GatecastError:
             batcher.statistics.fail.record(time.monotonic() - arrived)
             raise
-        return request
 
     def statistics(self) -> list[VersionStatistics]:
         """Return what every version that loaded has done."""
         return [batcher.statistics for batcher in self._batchers.values()]
-
-    def abandon(self, model: tuple[str, int], request: PendingRequest) -> None:
-        """Forget a request whose caller has left."""
-        self._batchers[model].abandon(request)
 
 
 class GatewayConnection(FrameProtocol):
@@ -140,7 +146,7 @@ class GatewayConnection(FrameProtocol):
     def __init__(self, server: RunnerServer) -> None:
         super().__init__()
         self._server = server
-        self._pending: dict[int, tuple[tuple[str, int], PendingRequest]] = {}
+        self._pending: dict[int, Callable[[], None]] = {}
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,26 +156,24 @@ class GatewayConnection(FrameProtocol):
     @override
     def closed(self) -> None:
         self._server.remove(self)
-        for model, request in self._pending.values():
-            self._server.abandon(model, request)
-        self._pending.clear()
+        pending, self._pending = self._pending, {}
+        for abandon in pending.values():
+            abandon()
 
     @override
     def frame_received(self, body: bytes) -> None:
         message = _decoder.decode(body)
         if isinstance(message, CancelRequest):
-            if entry := self._pending.pop(message.id, None):
-                self._server.abandon(*entry)
+            if abandon := self._pending.pop(message.id, None):
+                abandon()
             return
         if isinstance(message, StatisticsRequest):
             self.send(encode(StatisticsReply(message.id, self._server.statistics())))
             return
         try:
-            request = self._server.submit(message, self)
+            self._pending[message.id] = self._server.submit(message, self)
         except GatecastError as error:
             self.answer(message.id, error)
-        else:
-            self._pending[message.id] = ((message.model_name, message.model_version), request)
 
     def answer(self, request_id: int, answer: Tensors | GatecastError) -> None:
         """Send the answer of a request."""
@@ -189,25 +193,17 @@ def _unpack(message: InferRequest) -> Tensors:
         raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
 
 
-def _check_outputs(outputs: list[str], model: LoadedModel) -> None:
-    if model.engine is None:
-        return
-    card = model.engine.card
-    known = {spec.name for spec in card.outputs} | {state.next_name for state in card.states}
-    if not outputs or not known.issuperset(outputs):
-        raise InvalidInputError(f"outputs must be some of {', '.join(sorted(known))}")
-
-
 def _status_of(models: list[LoadedModel], device: str) -> RunnerStatus:
     providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
-    served = [
-        ServedModel(
-            model.model_name,
-            model.model_version,
-            is_ready=model.engine is not None,
-            reason=model.reason,
-            card=model.engine.card.model_dump_json() if model.engine is not None else "",
-        )
-        for model in models
-    ]
-    return RunnerStatus(device, providers, served)
+    return RunnerStatus(device, providers, [_describe(model) for model in models])
+
+
+def _describe(model: LoadedModel) -> ServedModel:
+    engine = model.engine
+    return ServedModel(
+        model.model_name,
+        model.model_version,
+        reason=model.reason,
+        interface=engine.interface.to_json() if engine is not None else "",
+        card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+    )

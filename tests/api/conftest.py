@@ -10,7 +10,7 @@ from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.runner_client import ModelVersion
 from app.settings import Settings, load_settings
-from tests.fakes import FakeRunners, make_card
+from tests.fakes import FakeRunners, forecaster, make_card
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def runners() -> FakeRunners:
         "static_covariates": ("size",),
     }
     return FakeRunners(
-        ModelVersion("monthly", 1, make_card(horizon=3), ""),
-        ModelVersion("monthly", 2, make_card(), ""),
+        forecaster("monthly", 1, make_card(horizon=3)),
+        forecaster("monthly", 2, make_card()),
         ModelVersion("monthly", 3, None, "damaged: the file does not match the digest inside it"),
-        ModelVersion("free", 1, make_card(freq=None), ""),
-        ModelVersion("shop", 1, make_card(**covariates), ""),
+        forecaster("free", 1, make_card(freq=None)),
+        forecaster("shop", 1, make_card(**covariates)),
         ModelVersion("broken", 1, None, "not a gatecast artifact"),
     )
 

@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from backports import zstd
 from fastapi import FastAPI
 
 from app.gateway.drain import Drain
@@ -127,3 +128,51 @@ async def test_settings_set_the_limit(runners: FakeRunners) -> None:
     settings: Settings = load_settings(max_body_bytes=1024)
     answer = await call(create_app(settings, runners, Drain()), [b" " * 1025])
     assert (answer.status, b"1024 bytes" in answer.body) == (413, True)
+
+
+def zstd_of(body: bytes, **parameters: int) -> bytes:
+    options = {int(zstd.CompressionParameter[name]): value for name, value in parameters.items()}
+    return zstd.compress(body, options=options)
+
+
+TIMEGPT = b'{"series": {"y": [1, 2], "sizes": [2]}, "freq": "MS", "h": 1, "model": "monthly"}'
+
+
+@pytest.mark.parametrize(
+    ("packed", "status"),
+    [
+        (zstd_of(TIMEGPT), 200),
+        (zstd_of(TIMEGPT)[:-3], 400),
+        (b"no zstd at all", 400),
+        (zstd_of(TIMEGPT) + b"more", 400),
+        (zstd_of(b" " * 2 * MEBIBYTE), 413),
+        (b"", 400),
+    ],
+    ids=["sound", "cut off", "other", "more behind", "too large", "empty"],
+)
+async def test_timegpt_takes_zstd(app: FastAPI, packed: bytes, status: int) -> None:
+    answer = await call(app, [packed], {"content-encoding": "zstd"}, path="/v2/forecast")
+    assert answer.status == status
+
+
+async def test_frame_that_asks_for_a_huge_window_is_refused(runners: FakeRunners) -> None:
+    app = create_app(load_settings(max_body_bytes=64 * MEBIBYTE), runners, Drain())
+    body = b" " * 20 * MEBIBYTE + TIMEGPT
+    packed = zstd_of(body, window_log=25, enable_long_distance_matching=1)
+    answer = await call(app, [packed], {"content-encoding": "zstd"}, path="/v2/forecast")
+    assert (answer.status, b"zstd" in answer.body) == (400, True)
+
+
+async def test_zstd_bombs_leave_memory_flat(app: FastAPI) -> None:
+    bomb = zstd_of(b" " * 100 * MEBIBYTE)
+    tracemalloc.start()
+    answer = await call(app, [bomb], {"content-encoding": "zstd"}, path="/v2/forecast")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.status == 413
+    assert peak < 4 * MEBIBYTE
+
+
+async def test_native_api_takes_no_zstd(app: FastAPI) -> None:
+    answer = await call(app, [zstd_of(BODY)], {"content-encoding": "zstd"})
+    assert answer.status == 415

@@ -6,11 +6,10 @@ from httpx import AsyncClient
 from app.gateway.drain import Drain
 from app.gateway.forecast_schemas import ForecastResponse
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
 from app.runner.engine import OrtEngine
 from app.settings import Settings, load_settings
 from tests.api.raw import FORECAST_PATH, call
-from tests.fakes import LEVELS, FakeRunners, drift_forecast
+from tests.fakes import LEVELS, FakeRunners, drift_forecast, forecaster
 from tests.tiny_artifact import tiny_artifact
 
 FLOAT32_TOLERANCE = 1e-6
@@ -134,7 +133,7 @@ async def test_request_is_cut_into_chunks_of_similar_lengths(runners: FakeRunner
 
 async def test_real_model_answers_a_series_in_company_as_alone(settings: Settings) -> None:
     engine = OrtEngine.from_bytes(tiny_artifact(), "cpu")
-    runners = FakeRunners(ModelVersion("monthly", 1, engine.card, ""), engine=engine)
+    runners = FakeRunners(forecaster("monthly", 1, engine.card), engine=engine)
     app = create_app(settings, runners, Drain())
     random = np.random.default_rng(5)
     series: list[dict[str, list[float]]] = [
@@ -153,7 +152,7 @@ async def test_real_model_answers_a_series_in_company_as_alone(settings: Setting
 
 async def test_quantiles_never_cross_at_any_level(settings: Settings) -> None:
     engine = OrtEngine.from_bytes(tiny_artifact(), "cpu")
-    runners = FakeRunners(ModelVersion("monthly", 1, engine.card, ""), engine=engine)
+    runners = FakeRunners(forecaster("monthly", 1, engine.card), engine=engine)
     levels = np.linspace(0.1, 0.9, 99).round(6).tolist()
     body = {"series": [{"target": [3e5, 1, 7, 2]}], "quantile_levels": levels}
     answer = await call(create_app(settings, runners, Drain()), [msgspec.json.encode(body)])

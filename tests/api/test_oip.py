@@ -13,7 +13,7 @@ from app.settings import load_settings
 from app.statistics import RunTimes, VersionStatistics
 from tests.api.oip import INFER_PATH
 from tests.api.raw import call
-from tests.fakes import FakeRunners
+from tests.fakes import FakeRunners, forecaster, make_card
 
 MODEL = "/v2/models/monthly"
 
@@ -39,8 +39,8 @@ async def test_service_that_drains_is_live_but_not_ready(client: AsyncClient, dr
         ("/v2/models/none/ready", 404),
         ("/v2/models/broken/config", 503),
         ("/v2/models/none/stats", 404),
-        (f"{MODEL}/versions/x", 422),
-        (f"{MODEL}/versions/0/stats", 422),
+        (f"{MODEL}/versions/x", 400),
+        (f"{MODEL}/versions/0/stats", 400),
         ("/v2/logging", 404),
         ("/v2/trace/setting", 404),
         (f"{MODEL}/trace/setting", 404),
@@ -82,7 +82,8 @@ async def test_paths_that_only_begin_alike_get_problems(client: AsyncClient) -> 
 async def test_server_names_its_extensions(client: AsyncClient) -> None:
     content = (await client.get("/v2")).json()
     assert content["name"] == "gatecast"
-    assert {"binary_tensor_data", "statistics", "model_configuration"} <= set(content["extensions"])
+    known = {"binary_tensor_data", "statistics", "model_configuration", "schedule_policy"}
+    assert known | {"sequence", "sequence(string_id)"} <= set(content["extensions"])
 
 
 async def test_metadata_have_the_batch_in_their_shapes(client: AsyncClient) -> None:
@@ -161,7 +162,24 @@ async def test_index_lists_what_is_ready_and_what_is_not(app: FastAPI, client: A
     ready = (await client.post("/v2/repository/index", json={"ready": True})).json()
     assert {one["state"] for one in ready} == {"READY"}
     wrong = await call(app, [b'{"ready": 3}'], path="/v2/repository/index")
-    assert wrong.status == 422
+    assert wrong.status == 400
+
+
+async def test_model_named_stats_is_described_beside_the_statistics(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
+    runners.versions.append(forecaster("stats", 4, make_card()))
+    content = (await client.get("/v2/models/stats")).json()
+    assert content["model_stats"] == []
+    assert (content["name"], content["versions"]) == ("stats", ["4"])
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT"])
+async def test_unknown_method_is_405_in_one_sentence(client: AsyncClient, method: str) -> None:
+    for path in ("/v2", MODEL, f"{MODEL}/infer", "/v2/models/stats"):
+        answer = await client.request(method, path)
+        assert (answer.status_code, list(answer.json())) == (405, ["error"])
+        assert answer.headers["allow"]
 
 
 async def test_metrics_name_the_route_and_the_model(client: AsyncClient) -> None:

@@ -17,11 +17,13 @@ from app.errors import DeadlineExceededError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.oip_routes import INFER_EXAMPLE
-from app.gateway.runner_client import Inference, ModelVersion
+from app.gateway.runner_client import Inference
+from app.keys import create_key
 from app.runner.checks import check_inputs
 from app.runner.engine import OrtEngine
 from app.settings import load_settings
 from app.tensors import Tensors
+from app.wire import SequencePart
 from tests.api.oip import (
     HEADER,
     INFER_PATH,
@@ -31,7 +33,7 @@ from tests.api.oip import (
     json_input,
     read_outputs,
 )
-from tests.fakes import FakeRunners
+from tests.fakes import FakeRunners, forecaster
 from tests.tiny_artifact import tiny_artifact
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,7 @@ class CheckedRunners(FakeRunners):
 
     async def infer(self, inference: Inference) -> Tensors:  # type: ignore[explicit-override]
         assert isinstance(self.engine, OrtEngine)
-        check_inputs(inference.inputs, self.engine.card)
+        check_inputs(inference.inputs, self.engine.interface)
         return await super().infer(inference)
 
 
@@ -55,7 +57,7 @@ def engine() -> OrtEngine:
 
 @pytest.fixture
 def runners(engine: OrtEngine) -> FakeRunners:
-    return CheckedRunners(ModelVersion("tiny", 1, engine.card, ""), engine=engine)
+    return CheckedRunners(forecaster("tiny", 1, engine.card), engine=engine)
 
 
 @pytest.fixture
@@ -189,6 +191,18 @@ async def test_nan_and_null_are_missing_values(client: AsyncClient, engine: OrtE
     np.testing.assert_array_equal(read_outputs(binary)["quantiles"], want)
 
 
+async def test_nan_inside_a_text_stays(client: AsyncClient) -> None:
+    body = json.dumps({"id": 'a "NaN\\', "inputs": [json_input(TARGET[:1] * np.nan)]})
+    answer = await client.post(INFER_PATH, content=body)
+    assert answer.json()["id"] == 'a "NaN\\'
+
+
+async def test_many_outputs_are_refused_quickly(client: AsyncClient) -> None:
+    outputs = [{"name": str(n)} for n in range(50_000)]
+    answer = await infer(client, json_input(TARGET), outputs=outputs)
+    assert "no output 0" in error_of(answer, 400)
+
+
 async def test_state_carried_on_forecasts_like_the_whole_history(client: AsyncClient) -> None:
     whole = read_outputs(await infer(client, json_input(TARGET)))
     first = read_outputs(await infer(client, json_input(TARGET[:, :9])))
@@ -221,7 +235,7 @@ async def test_int64_lengths_are_taken_where_they_fit(client: AsyncClient) -> No
     ).is_success
     lengths[0] = 2**40
     answer = await infer(client, json_input(TARGET), json_input(lengths, "sequence_lens"))
-    assert "INT32" in error_of(answer, 422)
+    assert "INT32" in error_of(answer, 400)
 
 
 async def test_lengths_may_be_a_column(client: AsyncClient) -> None:
@@ -314,53 +328,87 @@ async def test_timeout_is_in_microseconds_and_only_shortens(
     assert spans[2] - spans[1] < 5
 
 
-async def test_priority_and_unknown_parameters_are_taken(client: AsyncClient) -> None:
+async def test_priority_reaches_the_runner_and_unknown_parameters_are_ignored(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
     parameters = {"priority": 3, "mine": "x", "triton_other": 1, "headers": {}}
     answer = await infer(client, json_input(TARGET), parameters=parameters, model_name="other")
     assert answer.is_success
+    assert runners.inferences[0].priority == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "part"),
+    [
+        ({"sequence_id": 5, "sequence_start": True}, SequencePart(5, True, False, "", "tiny")),
+        ({"sequence_id": "a", "sequence_end": True}, SequencePart("a", False, True, "", "tiny")),
+        ({"sequence_id": 2**64 - 1}, SequencePart(2**64 - 1, False, False, "", "tiny")),
+        ({"sequence_id": 0}, None),
+        ({"sequence_id": ""}, None),
+        ({"sequence_id": None, "sequence_start": False}, None),
+    ],
+    ids=str,
+)
+async def test_sequence_reaches_the_runner(
+    client: AsyncClient,
+    runners: FakeRunners,
+    parameters: dict[str, Any],
+    part: SequencePart | None,
+) -> None:
+    assert (await infer(client, json_input(TARGET), parameters=parameters)).is_success
+    assert runners.inferences[0].sequence == part
+
+
+async def test_sequence_holds_no_more_rows_than_one_run(client: AsyncClient) -> None:
+    target = np.ones((33, 1), np.float32)
+    answer = await infer_binary(client, {"past_target": target}, parameters={"sequence_id": 1})
+    assert "at most 32 rows" in error_of(answer, 413)
 
 
 @pytest.mark.parametrize(
     ("changes", "status", "text"),
     [
-        ({"inputs": []}, 422, "past_target is missing"),
-        ({"inputs": None}, 422, "inputs"),
-        ({"inputs": [json_input(TARGET)] * 2}, 422, "twice"),
-        ({"inputs": [json_input(TARGET, "x" * 500)]}, 422, "no input xxx"),
-        ({"inputs": [json_input(TARGET.astype("f8"))]}, 422, "FP32"),
-        ({"inputs": [json_input(TARGET) | {"datatype": "FP16"}]}, 422, "datatype"),
-        ({"inputs": [json_input(TARGET[0])]}, 422, "2 dimensions"),
-        ({"inputs": [json_input(TARGET[:0])]}, 422, "empty"),
-        ({"inputs": [json_input(TARGET) | {"shape": [2, 11]}]}, 422, "22 numbers"),
-        ({"inputs": [json_input(TARGET) | {"shape": [-2, -12]}]}, 422, "shape"),
-        ({"inputs": [json_input(TARGET) | {"shape": []}]}, 422, "1 to 8"),
-        ({"inputs": [json_input(TARGET) | {"shape": [2**31] * 8}]}, 422, "shape"),
-        ({"inputs": [json_input(TARGET) | {"data": ["1"] * 24}]}, 422, "data"),
-        ({"inputs": [json_input(TARGET) | {"data": [True] * 24}]}, 422, "data"),
-        ({"inputs": [json_input(TARGET) | {"data": 5}]}, 422, "flat, or nested"),
-        ({"inputs": [json_input(TARGET) | {"data": [[1, 2], [3]]}]}, 422, "even rows"),
-        ({"inputs": [json_input(TARGET) | {"data": [1e300] * 24}]}, 422, "at most 1e+30"),
-        ({"inputs": [binary_input(TARGET) | {"parameters": {}}]}, 422, "either"),
+        ({"inputs": []}, 400, "past_target is missing"),
+        ({"inputs": None}, 400, "inputs"),
+        ({"inputs": [json_input(TARGET)] * 2}, 400, "twice"),
+        ({"inputs": [json_input(TARGET, "x" * 500)]}, 400, "no input xxx"),
+        ({"inputs": [json_input(TARGET.astype("f8"))]}, 400, "FP32"),
+        ({"inputs": [json_input(TARGET) | {"datatype": "BF16"}]}, 400, "datatype"),
+        ({"inputs": [json_input(TARGET[0])]}, 400, "2 dimensions"),
+        ({"inputs": [json_input(TARGET[:0])]}, 400, "empty"),
+        ({"inputs": [json_input(TARGET) | {"shape": [2, 11]}]}, 400, "22 elements"),
+        ({"inputs": [json_input(TARGET) | {"shape": [-2, -12]}]}, 400, "shape"),
+        ({"inputs": [json_input(TARGET) | {"shape": []}]}, 400, "1 to 8"),
+        ({"inputs": [json_input(TARGET) | {"shape": [2**31] * 8}]}, 400, "shape"),
+        ({"inputs": [json_input(TARGET) | {"data": ["1"] * 24}]}, 400, "data"),
+        ({"inputs": [json_input(TARGET) | {"data": [True] * 24}]}, 400, "data"),
+        ({"inputs": [json_input(TARGET) | {"data": 5}]}, 400, "flat, or nested"),
+        ({"inputs": [json_input(TARGET) | {"data": [[1, 2], [3]]}]}, 400, "even rows"),
+        ({"inputs": [json_input(TARGET) | {"data": [1e300] * 24}]}, 400, "at most 1e+30"),
+        ({"inputs": [binary_input(TARGET) | {"parameters": {}}]}, 400, "either"),
         ({"inputs": [binary_input(TARGET)]}, 400, "96 additional bytes"),
-        ({"inputs": [json_input(TARGET)], "outputs": [{"name": "x"}]}, 422, "no output x"),
-        ({"outputs": [{"name": "quantiles"}] * 2}, 422, "twice"),
+        ({"inputs": [json_input(TARGET)], "outputs": [{"name": "x"}]}, 400, "no output x"),
+        ({"outputs": [{"name": "quantiles"}] * 2}, 400, "twice"),
         (
             {"outputs": [{"name": "quantiles", "parameters": {"classification": 2}}]},
-            422,
+            400,
             "classification",
         ),
         (
             {"outputs": [{"name": "quantiles", "parameters": {"shared_memory_region": "a"}}]},
-            422,
+            400,
             "shared memory",
         ),
-        ({"parameters": {"priority": -1}}, 422, "priority"),
-        ({"parameters": {"timeout": 1.5}}, 422, "timeout"),
-        ({"parameters": {"timeout": True}}, 422, "timeout"),
-        ({"parameters": {"binary_data_output": 1}}, 422, "binary_data_output"),
-        ({"parameters": {"sequence_id": 5}}, 422, "state"),
-        ({"parameters": {"sequence_id": "a"}}, 422, "state"),
-        ({"parameters": {"sequence_start": True}}, 422, "state"),
+        ({"parameters": {"priority": -1}}, 400, "priority"),
+        ({"parameters": {"timeout": 1.5}}, 400, "timeout"),
+        ({"parameters": {"timeout": True}}, 400, "timeout"),
+        ({"parameters": {"binary_data_output": 1}}, 400, "binary_data_output"),
+        ({"parameters": {"sequence_id": -5}}, 400, "sequence_id"),
+        ({"parameters": {"sequence_id": 2**64}}, 400, "sequence_id"),
+        ({"parameters": {"sequence_id": "a" * 129}}, 400, "128 characters"),
+        ({"parameters": {"sequence_id": 5, "sequence_end": 1}}, 400, "true or false"),
+        ({"parameters": {"sequence_start": True}}, 400, "need a sequence_id"),
+        ({"parameters": {"sequence_id": 0, "sequence_end": True}}, 400, "need a sequence_id"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -380,8 +428,11 @@ async def test_wrong_requests_are_refused(
         (b"{", None, "read"),
         (b'{"unknown": ' + b"[" * 100_000, None, "deep"),
         (b'{"parameters": {"a": ' + b"[" * 100_000 + b"NaN", None, ""),
-        (b'{"inputs": [NaN', None, "not JSON"),
-        (b'{"inputs": [Infinity, NaN]}', None, "Infinity"),
+        (b'{"inputs": [NaN', None, ""),
+        (b'{"inputs": [Infinity, NaN]}', None, "read"),
+        (b'{"inputs": [-NaN]}', None, "read"),
+        (b'{"inputs": [NaN, 1e999]}', None, ""),
+        (b'{"id": "NaN, ' + rb"\"" * 100_000, None, "read"),
         (b'{"id": "\xff"}', None, ""),
         (b"{}", "3", "at most 2"),
         (b"{}", "-1", "at most 2"),
@@ -405,7 +456,7 @@ async def test_binary_size_must_fit_the_shape(client: AsyncClient) -> None:
     answer = await client.post(
         INFER_PATH, content=head + bytes(92), headers={HEADER: str(len(head))}
     )
-    assert "binary_data_size must be 96" in error_of(answer, 422)
+    assert "binary_data_size must be 96" in error_of(answer, 400)
 
 
 async def test_unknown_content_encoding_is_415(client: AsyncClient) -> None:
@@ -427,13 +478,13 @@ async def test_rows_are_bounded(client: AsyncClient) -> None:
 async def test_states_come_all_together_or_not_at_all(client: AsyncClient) -> None:
     state = np.zeros((2, 1, 8), np.float32)
     answer = await infer(client, json_input(TARGET), json_input(state, "hidden_state"))
-    assert error_of(answer, 422)
+    assert error_of(answer, 400)
 
 
 async def test_batch_must_agree(client: AsyncClient) -> None:
     lengths = np.array([12], np.int32)
     answer = await infer(client, json_input(TARGET), json_input(lengths, "sequence_lens"))
-    assert "batch must be 2" in error_of(answer, 422)
+    assert "batch must be 2" in error_of(answer, 400)
 
 
 async def test_runner_errors_keep_their_status(client: AsyncClient, runners: FakeRunners) -> None:
@@ -459,3 +510,21 @@ async def test_example_of_the_documentation_works(client: AsyncClient) -> None:
 
 async def test_example_of_the_description_works(client: AsyncClient) -> None:
     assert (await client.post(INFER_PATH, json=INFER_EXAMPLE)).is_success
+
+
+async def test_sequence_belongs_to_the_key_that_sends_it(
+    runners: FakeRunners, tmp_path: Path
+) -> None:
+    keys = [create_key(), create_key()]
+    path = tmp_path / "keys"
+    path.write_text("".join(f"{key.line}\n" for key in keys))
+    app = create_app(load_settings(api_keys_file=path), runners, Drain())
+    body = {"inputs": [json_input(TARGET)], "parameters": {"sequence_id": 1}}
+    transport = httpx.ASGITransport(app)
+    async with AsyncClient(transport=transport, base_url="http://gatecast") as client:
+        for key in keys:
+            await client.post(INFER_PATH, json=body, headers={"X-API-Key": key.text})
+    parts = [inference.sequence for inference in runners.inferences]
+    owners = {part.owner for part in parts if part is not None}
+    assert len(owners) == 2
+    assert "" not in owners

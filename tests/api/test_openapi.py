@@ -12,17 +12,22 @@ from app.gateway.drain import Drain
 from app.gateway.file_types import MEDIA_TYPES
 from app.gateway.main import create_app
 from app.gateway.openapi import FORECAST_EXAMPLES
-from app.gateway.runner_client import ModelVersion
 from app.settings import load_settings
 from tests.api.raw import FORECAST_PATH
-from tests.fakes import FakeRunners, make_card
+from tests.fakes import FakeRunners, forecaster, make_card
 
 FORECAST_STATUSES = {
-    "200", "400", "401", "404", "408", "413", "415", "422", "500", "503", "504",
+    "200", "400", "401", "404", "408", "409", "413", "415", "422", "500", "503", "504",
 }  # fmt: skip
 
 application = create_app(
-    load_settings(), FakeRunners(ModelVersion("monthly", 1, make_card(), "")), Drain()
+    load_settings(), FakeRunners(forecaster("monthly", 1, make_card())), Drain()
+)
+_QUICK = settings(
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 schema = schemathesis.openapi.from_asgi("/openapi.json", application)
 
@@ -39,16 +44,17 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.exclude(path_regex=r"/repository/models/").parametrize()
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+@schema.exclude(path_regex=r"/repository/models/").exclude(tag="dialects").parametrize()
+@settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@schema.include(tag="dialects").parametrize()
+@settings(_QUICK, max_examples=8)
+def test_answers_of_dialects_keep_to_the_document(case: Case[Any]) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from app.errors import EngineError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.interface import Interface
 from app.settings import load_settings
 from app.tensors import Tensors
 from tests.api.raw import call
-from tests.fakes import LEVELS, FakeRunners, make_card
+from tests.fakes import LEVELS, FakeRunners, forecaster, make_card
 from tests.waiting import until
 
 ONE = [json.dumps({"series": [{"target": [1, 2, 3]}]}).encode()]
@@ -24,6 +24,7 @@ class ConstantEngine:
     """Forecasts the same number everywhere."""
 
     def __init__(self, value: float) -> None:
+        self.interface = Interface.from_card(make_card())
         self._value = value
 
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
@@ -110,9 +111,7 @@ async def test_engine_failure_tells_nothing_internal(app: FastAPI, runners: Fake
 
 
 async def test_model_output_that_is_not_finite_is_never_sent() -> None:
-    runners = FakeRunners(
-        ModelVersion("monthly", 1, make_card(), ""), engine=ConstantEngine(np.inf)
-    )
+    runners = FakeRunners(forecaster("monthly", 1, make_card()), engine=ConstantEngine(np.inf))
     answer = await call(create_app(load_settings(), runners, Drain()), ONE)
     assert (answer.status, json.loads(answer.body)["type"]) == (500, "model-output-invalid")
 

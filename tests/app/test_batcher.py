@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,15 +20,23 @@ from app.errors import (
     OverloadedError,
     ShuttingDownError,
 )
-from app.runner.batcher import DynamicBatcher, merge, split
-from app.runner.queue import BatchLimits, PendingRequest
+from app.runner.batcher import DynamicBatcher
+from app.runner.merging import merge, split
+from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.statistics import Duration
 from app.tensors import Tensors
-from tests.fake_engine import FakeEngine
+from tests.fake_engine import INTERFACE, FakeEngine
 from tests.waiting import until
 
 LIMITS = BatchLimits(8, 4096, 0.5, 0.25, 20_000, 0.0)
 FAR = 1e12
+
+
+def series(values: list[float]) -> Tensors:
+    return {
+        "past_target": np.array([values], np.float32),
+        "sequence_lens": np.array([len(values)], np.int32),
+    }
 
 
 class Caller:
@@ -36,14 +45,12 @@ class Caller:
     def __init__(self, values: list[float], deadline: float = FAR) -> None:
         self.answers: list[Tensors | GatecastError] = []
         self.answered = asyncio.Event()
+        inputs = series(values)
         self.request = PendingRequest(
-            {
-                "past_target": np.array([values], np.float32),
-                "sequence_lens": np.array([len(values)], np.int32),
-            },
+            inputs,
             ["sum", "length"],
-            deadline=deadline,
-            queued_at=0.0,
+            INTERFACE.extent_of(inputs),
+            Terms(0.0, deadline),
             answer=self._take,
         )
 
@@ -232,25 +239,13 @@ async def test_queue_delay_waits_for_company() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
 def test_merge_then_split_is_the_identity(lengths: list[int]) -> None:
-    batch = [
-        PendingRequest(
-            {
-                "past_target": np.full((1, length), n, np.float32),
-                "sequence_lens": np.array([length], np.int32),
-            },
-            ["past_target"],
-            deadline=FAR,
-            queued_at=0.0,
-            answer=lambda _: None,
-        )
-        for n, length in enumerate(lengths)
-    ]
-    merged = merge(batch)
+    echo = replace(INTERFACE, outputs=INTERFACE.inputs)
+    requests = [series([float(n)] * length) for n, length in enumerate(lengths)]
+    merged = merge(requests, echo)
     assert merged["past_target"].shape == (len(lengths), max(lengths))
-    for request, rows in split(batch, merged):
-        np.testing.assert_array_equal(
-            rows["past_target"][:, : request.length], request.inputs["past_target"]
-        )
+    rows = split([echo.extent_of(request) for request in requests], merged, echo)
+    for request, own in zip(requests, rows, strict=True):
+        np.testing.assert_array_equal(own["past_target"], request["past_target"])
 
 
 @settings(deadline=None, max_examples=25)

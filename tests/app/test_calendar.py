@@ -69,7 +69,7 @@ def test_shift(alias: str, start: str, steps: int, expected: str) -> None:
 
 
 def test_month_ends_do_not_wear_down() -> None:
-    stamps = Frequency.parse("M").stamps(dt.datetime(2023, 10, 31), 1, 5)  # noqa: DTZ001
+    stamps = Frequency.parse("M").stamps(dt.datetime(2023, 10, 31), 1, 5)
     assert [stamp.day for stamp in stamps] == [30, 31, 31, 29, 31]
 
 

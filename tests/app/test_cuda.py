@@ -7,7 +7,9 @@ import pytest
 
 from app.artifact import MODEL_FILE, relative_error
 from app.runner.engine import OrtEngine, cuda_is_usable
+from app.runner.loading import load_engine
 from app.tensors import Tensors
+from tests.plain_models import lstm_model
 from tests.tiny_artifact import tiny_artifact
 
 STARTER = Path(__file__).parent.parent.parent / "model_repository" / "monthly" / "1" / MODEL_FILE
@@ -47,6 +49,13 @@ def test_forecasts_equal_those_of_the_cpu(model: bytes) -> None:
     batch = ragged_batch(64, min(400, cpu.card.context_length))
     got, want = (engine.run(batch, ["quantiles"])["quantiles"] for engine in (cuda, cpu))
     assert relative_error(got, want) < RELATIVE_LIMIT
+
+
+def test_plain_model_is_read_as_on_the_cpu(tmp_path: Path) -> None:
+    path = tmp_path / MODEL_FILE
+    path.write_bytes(lstm_model())
+    cuda, cpu = (load_engine(path, device).interface for device in ("cuda", "cpu"))
+    assert cuda == cpu
 
 
 def test_row_alone_equals_the_row_in_a_batch(model: bytes) -> None:

@@ -1,12 +1,15 @@
 """Admission and the choice of the next batch, without an event loop."""
 
-import numpy as np
+from collections.abc import Hashable
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import GatecastError, OverloadedError
-from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
+from app.interface import Extent
+from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, Terms
 from app.tensors import Tensors
 
 LIMITS = BatchLimits(
@@ -17,22 +20,21 @@ LIMITS = BatchLimits(
     max_queue_steps=3000,
     max_queue_delay_s=0.0,
 )
+TERMS = Terms(queued_at=0.0, deadline=10.0)
 
 
 def request(
     length: int,
     rows: int = 1,
-    deadline: float = 10.0,
+    terms: Terms = TERMS,
     answers: list[Tensors | GatecastError] | None = None,
+    group: Hashable = "without state",
 ) -> PendingRequest:
     return PendingRequest(
-        {
-            "past_target": np.zeros((rows, length), np.float32),
-            "sequence_lens": np.full(rows, length, np.int32),
-        },
+        {},
         ["quantiles"],
-        deadline=deadline,
-        queued_at=0.0,
+        Extent(rows, length, rows * length, group),
+        terms,
         answer=(answers if answers is not None else []).append,
     )
 
@@ -45,7 +47,7 @@ def filled(*lengths: int) -> RequestQueue:
 
 
 def take(queue: RequestQueue, now: float = 0.0) -> list[int]:
-    return [taken.length for taken in queue.take(now)[0]]
+    return [taken.extent.length for taken in queue.take(now)[0]]
 
 
 def test_requests_of_like_length_share_a_batch() -> None:
@@ -88,15 +90,21 @@ def test_rows_of_one_request_stay_together() -> None:
     queue.put(request(10, rows=5))
     queue.put(request(10, rows=4))
     queue.put(request(10, rows=3))
-    assert [taken.rows for taken in queue.take(0.0)[0]] == [5, 3]
+    assert [taken.extent.rows for taken in queue.take(0.0)[0]] == [5, 3]
 
 
-def test_requests_with_and_without_state_do_not_share_a_batch() -> None:
+def test_requests_of_different_groups_do_not_share_a_batch() -> None:
     queue = filled(10)
-    carried = request(10)
-    carried.inputs["hidden_state"] = np.zeros((1, 2, 8), np.float32)
-    queue.put(carried)
-    assert len(take(queue)) == 1
+    queue.put(request(10, group="with state"))
+    queue.put(request(10))
+    assert [take(queue), take(queue)] == [[10, 10], [10]]
+
+
+def test_requests_without_a_group_run_alone() -> None:
+    queue = RequestQueue(LIMITS)
+    queue.put(request(10, group=None))
+    queue.put(request(10, group=None))
+    assert [take(queue), take(queue)] == [[10], [10]]
 
 
 def test_full_queue_is_refused_with_a_time_to_retry() -> None:
@@ -115,7 +123,7 @@ def test_taken_work_makes_room() -> None:
 
 def test_expired_request_is_taken_apart() -> None:
     queue = RequestQueue(LIMITS)
-    late = request(10, deadline=1.0)
+    late = request(10, terms=Terms(0.0, deadline=1.0))
     queue.put(late)
     assert queue.take(2.0) == ([], [late])
 
@@ -137,6 +145,49 @@ def test_request_is_answered_once() -> None:
     assert answers == [{}]
 
 
+def urgent(priority: int, queued_at: float, length: int = 10) -> PendingRequest:
+    return request(length, terms=Terms(queued_at, 1e9, priority))
+
+
+def levelled(*requests: PendingRequest) -> RequestQueue:
+    queue = RequestQueue(replace(LIMITS, priority_levels=3, max_batch_size=1))
+    for one in requests:
+        queue.put(one)
+    return queue
+
+
+def test_higher_priority_goes_first() -> None:
+    requests = [urgent(priority, at) for at, priority in enumerate([3, 2, 1, 2])]
+    queue = levelled(*requests)
+    taken = [queue.take(0.0)[0][0] for _ in range(3)]
+    assert taken == [requests[2], requests[1], requests[3]]
+
+
+@pytest.mark.parametrize("priority", [0, 4, 2**64 - 1])
+def test_priority_that_is_no_level_means_the_middle(priority: int) -> None:
+    low, unknown, high = urgent(3, 0), urgent(priority, 1), urgent(1, 2)
+    queue = levelled(low, unknown, high)
+    assert [queue.take(0.0)[0][0] for _ in range(3)] == [high, unknown, low]
+
+
+def test_lowest_priority_is_never_starved() -> None:
+    low = urgent(3, 0)
+    queue = levelled(low)
+    taken: list[PendingRequest] = []
+    while low not in taken:
+        assert len(taken) < 4
+        queue.put(urgent(1, len(taken) + 1))
+        taken += queue.take(0.0)[0]
+    assert taken[-1] is low
+
+
+def test_lower_priorities_fill_what_a_batch_has_left() -> None:
+    queue = RequestQueue(replace(LIMITS, priority_levels=3))
+    queue.put(urgent(3, 0, length=10))
+    queue.put(urgent(1, 1, length=11))
+    assert take(queue) == [11, 10]
+
+
 @given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 8)), max_size=40))
 def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, int]]) -> None:
     queue = RequestQueue(BatchLimits(8, 1000, 0.5, 0.25, 10**9, 0.0))
@@ -146,8 +197,8 @@ def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, i
     taken: list[PendingRequest] = []
     while len(queue):
         batch, _ = queue.take(0.0)
-        rows, longest = sum(p.rows for p in batch), max(p.length for p in batch)
-        real = sum(p.real_steps for p in batch)
+        rows, longest = sum(p.extent.rows for p in batch), max(p.extent.length for p in batch)
+        real = sum(p.extent.real_steps for p in batch)
         padded = rows * longest
         assert len(batch) == 1 or (rows <= 8 and padded <= 1000 and real >= 0.75 * padded)
         taken += batch

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,17 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     OverloadedError,
+    UnknownSequenceError,
 )
 from app.gateway.runner_client import Inference, RunnerPool
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel
+from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.tensors import Tensors
+from app.wire import SequencePart
 from tests.fake_engine import FakeEngine
 from tests.tiny_artifact import tiny_artifact
 from tests.waiting import until
@@ -39,6 +43,10 @@ def ort_engine() -> OrtEngine:
     return OrtEngine.from_bytes(tiny_artifact(), "cpu")
 
 
+def sequences() -> Sequences:
+    return Sequences(max_sequences=100, idle_timeout_s=60.0)
+
+
 @asynccontextmanager
 async def runner(
     path: Path,
@@ -50,7 +58,7 @@ async def runner(
     models = [LoadedModel(*KEY, ort_engine), LoadedModel("tiny", 2, None, "damaged")]
     batching = DynamicBatcher(engine or ort_engine, LIMITS, model_name="tiny", executor=executor)
     async with batching:
-        server = RunnerServer(models, {KEY: batching}, "cpu")
+        server = RunnerServer(models, {KEY: batching}, "cpu", sequences())
         await server.listen(path)
         try:
             yield server
@@ -72,7 +80,7 @@ def inference(
         "past_target": np.array([values], np.float32),
         "sequence_lens": np.array([len(values)], np.int32),
     }
-    return Inference("tiny", 1, inputs, outputs, time.monotonic() + seconds)
+    return Inference("tiny", 1, inputs, outputs, time.monotonic() + seconds, len(values))
 
 
 async def test_answers_equal_those_of_the_engine(tmp_path: Path, ort_engine: OrtEngine) -> None:
@@ -98,7 +106,7 @@ async def test_models_are_listed_with_their_cards_and_reasons(
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         sound, refused = pool.models()
     assert sound.card == ort_engine.card
-    assert (refused.card, refused.reason) == (None, "damaged")
+    assert (refused.interface, refused.card, refused.reason) == (None, None, "damaged")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ async def test_unknown_output_is_refused(tmp_path: Path, ort_engine: OrtEngine) 
 
 async def test_unknown_model_is_refused(tmp_path: Path, ort_engine: OrtEngine) -> None:
     call = inference([1.0])
-    other = Inference("other", 1, call.inputs, call.outputs, call.deadline)
+    other = Inference("other", 1, call.inputs, call.outputs, call.deadline, 1)
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         with pytest.raises(ModelNotFoundError):
             await pool.infer(other)
@@ -235,6 +243,48 @@ async def test_lost_runner_fails_what_waits_and_its_successor_serves(
         async with runner(path, ort_engine):
             await until(lambda: pool.is_ready)
             assert "quantiles" in await pool.infer(inference([1.0]))
+
+
+@asynccontextmanager
+async def connected_to(*paths: Path) -> AsyncIterator[RunnerPool]:
+    async with RunnerPool(paths, silence_s=5.0, max_queue_steps=10_000) as pool:
+        yield pool
+
+
+async def test_sequence_of_a_forecaster_equals_its_whole_history(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    values = [float(n % 7 + 1) for n in range(60)]
+    async with AsyncExitStack() as stack:
+        for path in paths:
+            await stack.enter_async_context(runner(path, ort_engine))
+        pool = await stack.enter_async_context(connected_to(*paths))
+        await until(lambda: len(pool._connections) == 2 and len(pool._live()) == 2)
+        for name in range(4):
+            for start, stop in ((0, 17), (17, 18), (18, 60)):
+                part = SequencePart(name, start == 0, stop == 60, "key", "tiny")
+                got = await pool.infer(replace(inference(values[start:stop]), sequence=part))
+                want = ort_engine.run(inference(values[:stop]).inputs, ["quantiles"])
+                np.testing.assert_allclose(got["quantiles"], want["quantiles"], rtol=1e-4)
+                assert list(got) == ["quantiles"]
+            ended = SequencePart(name, False, False, "key", "tiny")
+            with pytest.raises(UnknownSequenceError):
+                await pool.infer(replace(inference([1.0]), sequence=ended))
+
+
+async def test_sequence_whose_runner_is_down_is_not_sent_to_another(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    parts = [SequencePart(name, True, False, "", "tiny") for name in range(20)]
+    async with (
+        runner(tmp_path / "r", ort_engine),
+        connected_to(tmp_path / "r", tmp_path / "none") as pool,
+    ):
+        await until(lambda: pool.is_ready)
+        calls = [pool.infer(replace(inference([1.0]), sequence=part)) for part in parts]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {dict, ModelNotReadyError}
 
 
 async def test_statistics_are_those_of_all_runners(tmp_path: Path, ort_engine: OrtEngine) -> None:

@@ -48,6 +48,7 @@ def test_tensors_come_back_bit_for_bit() -> None:
         "past_target": np.array([[1.0, np.nan, -0.0]], np.float32),
         "sequence_lens": np.array([3], np.int32),
         "running_sums": np.zeros((1, 7), np.float64),
+        "texts": np.array([["", "größer"]], object),
         "strided": np.arange(6, dtype=np.int64).reshape(2, 3).T,
     }
     message = InferRequest(1, "m", 1, 0.0, pack_tensors(tensors), ["quantiles"])

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,23 @@ class Service:
 @asynccontextmanager
 async def serving(model_repository: Path, **settings: object) -> AsyncIterator[Service]:
     """Serve ``model_repository`` until the block ends."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATECAST_")}
     given = {f"GATECAST_{name.upper()}": str(value) for name, value in settings.items()}
+    options = (f"--model-repository={model_repository}", "--port=0", "--device=cpu")
+    async with serving_container(given, *options, "--drain-delay-s=1") as service:
+        yield service
+
+
+@asynccontextmanager
+async def serving_container(
+    environment: Mapping[str, str], *options: str
+) -> AsyncIterator[Service]:
+    """Run what the image runs, with variables as a platform sets them, until the block ends."""
+    foreign = ("GATECAST_", "AIP_", "SM_", "SAGEMAKER_", "DEEPAR_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "serve", f"--model-repository={model_repository}",
-        "--port=0", "--device=cpu", "--drain-delay-s=1",
+        sys.executable, "-m", "app", "serve", *options,
         stdout=asyncio.subprocess.PIPE,
-        env=inherited | given,
+        env={**inherited, **environment},
     )  # fmt: skip
     try:
         async with asyncio.timeout(_STARTUP_TIMEOUT_S):

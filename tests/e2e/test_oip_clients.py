@@ -12,7 +12,7 @@ import pytest
 import tritonclient.http as sync
 from numpy.typing import NDArray
 from tritonclient.http import aio
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving
@@ -37,8 +37,7 @@ Http = Any
 
 
 def make_input(http: Http, values: NDArray[Any], name: str, *, is_binary: bool) -> Any:
-    datatype = {"f4": "FP32", "f8": "FP64", "i4": "INT32"}[values.dtype.str[1:]]
-    tensor = http.InferInput(name, list(values.shape), datatype)
+    tensor = http.InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype))
     tensor.set_data_from_numpy(values, binary_data=is_binary)
     return tensor
 
@@ -189,7 +188,7 @@ async def test_errors_carry_our_sentence(tiny_repository: Path) -> None:
                 "tiny", [make_input(aio, TARGET, "other", is_binary=True)]
             ),
             "the deadline passed": client.infer("tiny", [tensor], timeout=1),
-            "carry the state": client.infer("tiny", [tensor], sequence_id=5, sequence_start=True),
+            "no such sequence": client.infer("tiny", [tensor], sequence_id=5),
             "repository is fixed": client.load_model("tiny"),
             "restart it": client.unload_model("tiny"),
             "not part of this service": client.get_trace_settings(),

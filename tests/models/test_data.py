@@ -29,7 +29,7 @@ def only(items: SeriesSet) -> Series:
 def test_both_column_namings_are_read(tmp_path: Path, header: str) -> None:
     items, _ = read(tmp_path, f"{header} a,2024-01-01,1.5 a,2024-02-01,2")
     assert only(items).target.tolist() == [1.5, 2.0]
-    assert only(items).start == dt.datetime(2024, 1, 1)  # noqa: DTZ001
+    assert only(items).start == dt.datetime(2024, 1, 1)
     assert (items.freq, items.season) == ("M", 12)
 
 
@@ -161,7 +161,7 @@ def test_unused_columns_are_named(tmp_path: Path) -> None:
 def test_offsets_from_utc_that_change_are_read_as_utc(tmp_path: Path) -> None:
     text = "unique_id,ds,y a,2024-03-31T01:00+01:00,1 a,2024-03-31T03:00+02:00,2"
     items, _ = read(tmp_path, text)
-    assert (only(items).start, items.freq) == (dt.datetime(2024, 3, 31, 0), "h")  # noqa: DTZ001
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 3, 31, 0), "h")
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:

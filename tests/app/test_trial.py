@@ -1,0 +1,139 @@
+"""What is found out about model files without a card."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto
+
+from app.errors import ArtifactError
+from app.interface import Interface, State
+from app.runner.engine import OrtEngine
+from app.runner.loading import load_engine
+from tests.plain_models import identity_model, lstm_model, mixing_model
+from tests.tiny_artifact import tiny_artifact
+
+UNNAMED: dict[str, Any] = {"sizes": (None, None)}
+
+
+def find(directory: Path, model: bytes) -> Interface:
+    path = directory / "model.onnx"
+    path.write_bytes(model)
+    return load_engine(path, "cpu").interface
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sizes": ("s0", "s1")},
+        {"sizes": ("s1", "s0")},
+        UNNAMED,
+        UNNAMED | {"has_states": False},
+        UNNAMED | {"names": ("series", "n", "h0", "c0", "output", "hn", "cn")},
+    ],
+    ids=str,
+)
+def test_rows_and_steps_are_told_apart(tmp_path: Path, options: dict[str, Any]) -> None:
+    interface = find(tmp_path, lstm_model(**options))
+    assert interface.is_mergeable
+    assert interface.inputs[0].shape == ("time", "batch", 3)
+    assert interface.inputs[1].name == interface.lengths
+    shapes = [spec.shape for spec in interface.outputs]
+    assert shapes == [("time", 1, "batch", 4), (1, "batch", 4), (1, "batch", 4)]
+
+
+@pytest.mark.parametrize("options", [{}, UNNAMED], ids=str)
+def test_batch_may_stand_on_another_axis_in_every_tensor(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    interface = find(tmp_path, lstm_model(is_batch_first=True, **options))
+    assert interface.inputs[0].shape == ("batch", "time", 3)
+    assert interface.outputs[0].shape == ("batch", "time", 1, 4)
+    assert interface.outputs[1].shape == (1, "batch", 4)
+    assert interface.lengths == "sequence_lens"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        (("initial_h", "initial_c"), ("Y_h", "Y_c")),
+        (("hidden_state", "cell_state"), ("next_hidden_state", "next_cell_state")),
+        (("h_in", "c_in"), ("h_out", "c_out")),
+        (("h0", "c0"), ("hn", "cn")),
+        (("h_0", "c_0"), ("h_n", "c_n")),
+        (("initial_h", "initial_c"), ("final_h", "final_c")),
+        (("h", "c"), ("h_out", "c_out")),
+    ],
+    ids=str,
+)
+def test_states_are_paired_by_their_names(
+    tmp_path: Path, inputs: tuple[str, str], outputs: tuple[str, str]
+) -> None:
+    model = lstm_model(names=("X", "lengths", *inputs, "Y", *outputs))
+    assert find(tmp_path, model).states == tuple(map(State, inputs, outputs))
+
+
+def test_names_that_do_not_pair_are_no_states(tmp_path: Path) -> None:
+    model = lstm_model(names=("X", "lengths", "left", "right", "Y", "up", "down"))
+    interface = find(tmp_path, model)
+    assert interface.states == ()
+    assert {"left", "right"} <= {spec.name for spec in interface.required_inputs}
+
+
+def test_without_lengths_only_equal_shapes_share_a_run(tmp_path: Path) -> None:
+    interface = find(tmp_path, lstm_model(has_lengths=False))
+    assert (interface.is_mergeable, interface.lengths) == (True, None)
+
+
+def test_model_that_mixes_its_rows_is_never_merged(tmp_path: Path) -> None:
+    assert not find(tmp_path, mixing_model()).is_mergeable
+
+
+def test_model_without_a_batch_is_never_merged(tmp_path: Path) -> None:
+    interface = find(tmp_path, identity_model(shape=(1, 2)))
+    assert not interface.is_mergeable
+    assert interface.inputs[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "datatype"),
+    [
+        (TensorProto.BOOL, "BOOL"),
+        (TensorProto.UINT8, "UINT8"),
+        (TensorProto.INT16, "INT16"),
+        (TensorProto.FLOAT16, "FP16"),
+        (TensorProto.DOUBLE, "FP64"),
+        (TensorProto.STRING, "BYTES"),
+    ],
+)
+def test_every_type_is_tried(tmp_path: Path, kind: int, datatype: str) -> None:
+    interface = find(tmp_path, identity_model(kind))
+    assert (interface.inputs[0].datatype, interface.is_mergeable) == (datatype, True)
+
+
+def test_type_that_is_not_served_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"type tensor\(bfloat16\)"):
+        find(tmp_path, identity_model(TensorProto.BFLOAT16))
+
+
+def test_interface_travels_as_json(tmp_path: Path) -> None:
+    interface = find(tmp_path, lstm_model())
+    assert Interface.from_json(interface.to_json()) == interface
+
+
+def test_artifact_without_its_metadata_is_not_a_plain_model() -> None:
+    model = tiny_artifact()
+    graph_alone = model[: model.index(b"gatecast.card") - 64]
+    for size in range(len(graph_alone), len(graph_alone) + 64):
+        with pytest.raises(ArtifactError):
+            OrtEngine.from_bytes(model[:size], "cpu")
+
+
+def test_plain_model_has_neither_card_nor_golden_case() -> None:
+    engine = OrtEngine.from_bytes(identity_model(), "cpu")
+    assert not engine.has_card
+    with pytest.raises(ArtifactError, match="no card"):
+        _ = engine.card
+    with pytest.raises(ArtifactError, match="no golden case"):
+        engine.check_golden_case()
