@@ -22,7 +22,7 @@ from app.files.reading import read_file
 from app.files.series import FileContent, FileSeries, read_series
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.body import read_body
-from app.gateway.catalog import ReadyModel
+from app.gateway.catalog import Forecaster
 from app.gateway.file_types import format_of, format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.service import Forecast, ForecastService
@@ -82,7 +82,7 @@ class FileForecasts:
         self._settings = settings
         self._slot = asyncio.Semaphore(1)
 
-    async def answer(self, request: Request, model: ReadyModel, options: FileOptions) -> Response:
+    async def answer(self, request: Request, model: Forecaster, options: FileOptions) -> Response:
         """Forecast every series of the body."""
         _check_covariates(model)
         content = await self._read(request, options)
@@ -135,7 +135,7 @@ class FileForecasts:
 class _Asked:
     """What a file and its options ask of a model."""
 
-    def __init__(self, content: FileContent, options: FileOptions, model: ReadyModel) -> None:
+    def __init__(self, content: FileContent, options: FileOptions, model: Forecaster) -> None:
         self.content = content
         self.model = model
         self._options = options
@@ -165,7 +165,7 @@ def _refuse_all(like: Forecast, part: Sequence[FileSeries], error: InvalidInputE
     return replace(like, item_ids=item_ids, series={}, refusals=refusals)
 
 
-def _check_covariates(model: ReadyModel) -> None:
+def _check_covariates(model: Forecaster) -> None:
     card = model.card
     if names := (*card.past_covariates, *card.future_covariates, *card.static_covariates):
         raise InvalidInputError(

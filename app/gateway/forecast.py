@@ -79,7 +79,7 @@ class ForecastEndpoints:
     async def _answer_file(
         self, request: Request, model_name: str, model_version: int | None, options: FileOptions
     ) -> Response:
-        model = self._catalog.find_ready(model_name, model_version)
+        model = self._catalog.find_forecaster(model_name, model_version)
         exchange_of(request.scope).model_name = model.model_name
         return await self._files.answer(request, model, options)
 
