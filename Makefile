@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check starter conformance bench accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup format lint types contracts check chromium screenshots starter conformance bench accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -39,7 +39,14 @@ contracts: setup
 	$(BIN)/lint-imports
 
 check: setup
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov --cov-report=term:skip-covered
+
+chromium:  ## install the browser that tests the console, where this is root on Debian
+	command -v chromium || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -qq --no-install-recommends chromium > /dev/null; } || echo 'no chromium: its tests are skipped'
+
+screenshots: setup  ## take the pictures in docs/console anew; needs chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 starter: setup  ## train, score and publish the starter model
 	rm -rf model_repository/monthly runs/starter

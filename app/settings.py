@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body, also after decompression."
     )
+    max_file_bytes: int = Field(
+        64 * 2**20, ge=1024, description="Largest file in a request, also after decompression."
+    )
     max_series: int = Field(10_000, ge=1, description="Most series in one request.")
     max_steps: int = Field(
         2_000_000, ge=1, description="Most time steps in one request, all series."

@@ -16,8 +16,8 @@ import polars as pl
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
+from app.spacing import OFF_GRID, Positions, grid_positions, infer_frequency
 from models.series import Series, SeriesSet
-from models.spacing import OFF_GRID, Positions, grid_positions, infer_frequency
 from models.table import Table, read_table
 
 _MOST_STEPS = 100_000_000

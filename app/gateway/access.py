@@ -23,6 +23,7 @@ class Access(Enum):
 ACCESS: Mapping[str, Access] = {
     "/v1/models/{model_name}/forecast": Access.KEY,
     "/v1/models/{model_name}/versions/{model_version}/forecast": Access.KEY,
+    "/v1/series": Access.KEY,
     "/v1/models": Access.KEY,
     "/v1/models/{model_name}": Access.KEY,
     "/v1/models/{model_name}/versions/{model_version}": Access.KEY,

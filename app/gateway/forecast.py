@@ -13,6 +13,8 @@ from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import exchange_of
+from app.gateway.file_forecast import FileForecasts, FileOptions, FileQuery
+from app.gateway.file_types import is_file
 from app.gateway.preparation import PreparedRequest
 from app.gateway.problems import series_error
 from app.gateway.service import Forecast, ForecastService, SeriesQuantiles
@@ -46,12 +48,19 @@ class ForecastEndpoints:
         self._service = service
         self._catalog = catalog
         self._settings = settings
+        self._files = FileForecasts(service, settings)
         self._large_bodies = asyncio.Semaphore(1)
 
     async def forecast(
-        self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS
+        self,
+        request: Request,
+        model_name: ModelName,
+        options: FileQuery,
+        timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS,
     ) -> Response:
         """Forecast series with the newest ready version of a model."""
+        if is_file(request.headers.get("content-type", "")):
+            return await self._answer_file(request, model_name, None, options)
         return await self._answer(request, model_name, None, timeout_ms=timeout_ms)
 
     async def forecast_version(
@@ -59,10 +68,20 @@ class ForecastEndpoints:
         request: Request,
         model_name: ModelName,
         model_version: ModelVersionNumber,
+        options: FileQuery,
         timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS,
     ) -> Response:
         """Forecast series with one version of a model."""
+        if is_file(request.headers.get("content-type", "")):
+            return await self._answer_file(request, model_name, model_version, options)
         return await self._answer(request, model_name, model_version, timeout_ms=timeout_ms)
+
+    async def _answer_file(
+        self, request: Request, model_name: str, model_version: int | None, options: FileOptions
+    ) -> Response:
+        model = self._catalog.find_forecaster(model_name, model_version)
+        exchange_of(request.scope).model_name = model.model_name
+        return await self._files.answer(request, model, options)
 
     async def _answer(
         self,

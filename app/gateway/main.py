@@ -16,6 +16,7 @@ from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
 from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
 from app.gateway.drain import Drain
 from app.gateway.edge import Edge
+from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
 from app.gateway.oip import InferEndpoints
@@ -70,13 +71,14 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     health = HealthEndpoints(runners, drain)
     service = ForecastService(runners, settings)
     _add_forecast_routes(app, ForecastEndpoints(service, catalog, settings))
+    _add_file_routes(app, FileEndpoints(settings))
     add_oip_routes(
         app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
     )
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
     _add_model_routes(app, ModelEndpoints(catalog, settings))
-    _add_page_routes(app, PageEndpoints(catalog, health, shows_models=not settings.api_keys_file))
+    _add_page_routes(app, PageEndpoints())
     _add_openapi_route(app, settings)
     for kind in (GatecastError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_problem)
@@ -106,6 +108,23 @@ def _add_forecast_routes(app: FastAPI, endpoints: ForecastEndpoints) -> None:
         "/v1/models/{model_name}/versions/{model_version}/forecast",
         endpoints.forecast_version,
         operation_id="forecast_version",
+    )
+
+
+def _add_file_routes(app: FastAPI, endpoints: FileEndpoints) -> None:
+    found: dict[int | str, dict[str, Any]] = {
+        200: {"model": FoundFile, "description": "What was understood."}
+    }
+    app.add_api_route(
+        "/v1/series",
+        endpoints.read_series,
+        methods=["POST"],
+        tags=["forecast"],
+        operation_id="read_series",
+        response_class=Response,
+        response_model=None,
+        responses=found | problem_responses((400, 401, 408, 413, 415, 422, 500)),
+        openapi_extra=series_request_body(),
     )
 
 
@@ -162,7 +181,7 @@ def _add_health_routes(app: FastAPI, endpoints: HealthEndpoints) -> None:
 
 
 def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
-    app.add_route("/", endpoints.home, methods=["GET"])
+    app.add_route("/", endpoints.console, methods=["GET"])
     app.add_route("/docs", endpoints.docs, methods=["GET"])
     app.add_route("/assets/{asset_name}", endpoints.asset, methods=["GET"])
 

@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 
 from app.gateway.access import Access, access_table
 from app.gateway.error_bodies import PROBLEM_MEDIA_TYPE
+from app.gateway.file_forecast import ANSWER_TYPES
+from app.gateway.file_types import MEDIA_TYPES
 from app.gateway.forecast_schemas import ForecastRequest, ForecastResponse, Problem
 from app.settings import Settings
 
@@ -94,7 +96,8 @@ def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
 def forecast_responses() -> dict[int | str, Json]:
     """Declare all answers of a forecast route."""
     schema = {"$ref": _SCHEMA.format(name=ForecastResponse.__name__)}
-    content = {"application/json": {"schema": schema}}
+    content: Json = {"application/json": {"schema": schema}}
+    content |= {name: {} for name in ANSWER_TYPES}
     description = "Forecasts, or errors of single series, in the order of the request."
     success: dict[int | str, Json] = {200: {"description": description, "content": content}}
     return success | problem_responses(FORECAST_STATUSES)
@@ -103,7 +106,8 @@ def forecast_responses() -> dict[int | str, Json]:
 def forecast_request_body() -> Json:
     """Declare the body of a forecast route."""
     schema = {"$ref": _SCHEMA.format(name=ForecastRequest.__name__)}
-    content = {"application/json": {"schema": schema, "examples": FORECAST_EXAMPLES}}
+    content: Json = {"application/json": {"schema": schema, "examples": FORECAST_EXAMPLES}}
+    content |= {name: {} for name in MEDIA_TYPES}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -5,10 +5,11 @@ import schemathesis
 from fastapi import FastAPI
 from httpx import AsyncClient
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis import Case
+from schemathesis import Case, SerializationContext
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app.gateway.drain import Drain
+from app.gateway.file_types import MEDIA_TYPES
 from app.gateway.main import create_app
 from app.gateway.openapi import FORECAST_EXAMPLES
 from app.settings import load_settings
@@ -29,6 +30,11 @@ _QUICK = settings(
     suppress_health_check=list(HealthCheck),
 )
 schema = schemathesis.openapi.from_asgi("/openapi.json", application)
+
+
+@schemathesis.serializer(*(name for name in MEDIA_TYPES if name != "text/csv"))
+def to_file(_: SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 @pytest.fixture

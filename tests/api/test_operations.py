@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 from httpx import AsyncClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -7,7 +8,9 @@ from app.gateway.drain import Drain
 from app.gateway.runner_client import ModelVersion
 from app.gateway.triton_metrics import TRITON_METRICS
 from app.statistics import VersionStatistics
-from tests.fakes import LEVELS, FakeRunners, forecaster, make_card
+from tests.fakes import LEVELS, FakeRunners
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "air_passengers.csv"
 
 
 async def test_liveness_does_not_depend_on_runners(
@@ -115,30 +118,33 @@ async def test_unknown_model_and_version_are_404(client: AsyncClient) -> None:
     assert "it has 1, 2, 3" in answers[1].json()["detail"]
 
 
-async def test_front_page_shows_models_and_readiness(client: AsyncClient) -> None:
-    page = (await client.get("/")).text
-    assert "The service is ready." in page
-    assert 'href="v1/models/monthly"' in page
-    assert 'href="docs"' in page
+async def test_page_names_no_models_before_a_key_is_given(client: AsyncClient) -> None:
+    assert "monthly" not in (await client.get("/")).text
 
 
-async def test_front_page_escapes_what_models_say(
-    client: AsyncClient, runners: FakeRunners
-) -> None:
-    runners.versions = [
-        ModelVersion("monthly", 1, None, "<script>alert(1)</script>"),
-        forecaster("x", 1, make_card(freq='"><b>')),
-    ]
-    page = (await client.get("/")).text
-    assert "<script>" not in page
-    assert "<b>" not in page
+async def test_modules_import_what_is_served(client: AsyncClient) -> None:
+    open_names, seen = ["console.js"], set[str]()
+    while open_names:
+        answer = await client.get(f"/assets/{open_names.pop()}")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/javascript")
+        found = set(re.findall(r'from "\./([^"]+)"', answer.text)) - seen
+        seen |= found
+        open_names += found
+    assert "uPlot.esm.js" in seen
 
 
-async def test_front_page_without_runners_tells_so(
-    client: AsyncClient, runners: FakeRunners
-) -> None:
-    runners.is_up = False
-    assert "not ready: no runner is up" in (await client.get("/")).text
+async def test_asset_that_the_browser_has_is_not_sent_again(client: AsyncClient) -> None:
+    first = await client.get("/assets/console.css")
+    again = await client.get(
+        "/assets/console.css", headers={"If-None-Match": first.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_example_of_the_page_is_that_of_the_examples(client: AsyncClient) -> None:
+    example = (await client.get("/assets/example.csv")).content
+    assert example == EXAMPLE.read_bytes()
 
 
 async def test_pages_load_nothing_from_elsewhere(client: AsyncClient) -> None:
@@ -158,5 +164,5 @@ async def test_pages_have_all_they_load(client: AsyncClient) -> None:
 
 
 async def test_unlisted_assets_are_404(client: AsyncClient) -> None:
-    for name in ("home.html", "..%2fmain.py", "docs.js%00"):
+    for name in ("index.html", "..%2fmain.py", "docs.js%00"):
         assert (await client.get(f"/assets/{name}")).status_code == 404

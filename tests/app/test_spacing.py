@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from models.spacing import OFF_GRID, Stamps, grid_positions, infer_frequency
+from app.spacing import OFF_GRID, Stamps, grid_positions, infer_frequency
 
 EARLIEST = dt.datetime.fromisoformat("1900-01-01")
 LATEST = dt.datetime.fromisoformat("2100-01-01")
@@ -44,7 +44,7 @@ def test_every_series_must_lie_on_the_grid() -> None:
 
 
 def test_single_stamps_tell_no_frequency() -> None:
-    with pytest.raises(InvalidInputError, match="give --freq"):
+    with pytest.raises(InvalidInputError, match="give freq"):
         infer_frequency([stamps("2024-01-01"), stamps("2024-02-01")])
 
 

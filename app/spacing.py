@@ -38,13 +38,13 @@ def infer_frequency(series: Sequence[Stamps]) -> Frequency:
     """
     several = [stamps for stamps in series if len(stamps) > 1]
     if not several:
-        raise InvalidInputError("freq can not be inferred from single time stamps: give --freq")
+        raise InvalidInputError("freq can not be inferred from single time stamps: give freq")
     frequency = _monthly(several) or _daily(several) or _in_seconds(several)
     spans = [grid_positions(stamps, frequency)[-1] + 1 for stamps in several]
     if sum(map(len, several)) < _LEAST_FILLED_SHARE * float(np.sum(spans)):
         raise InvalidInputError(
             f"freq can not be inferred: the time stamps fill less than {_LEAST_FILLED_SHARE:.0%} "
-            f"of a grid of {frequency.alias}; give --freq if that is what they follow"
+            f"of a grid of {frequency.alias}; give freq if that is what they follow"
         )
     return frequency
 

@@ -1,0 +1,1 @@
+"""The page at ``/``: markup, styles and modules, sent as they are."""

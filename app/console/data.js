@@ -1,0 +1,134 @@
+/** The data part of the page: paste, drop, choose or take the example; see what was understood. */
+
+import { callJson } from "./api.js";
+import { byId, fillSelect } from "./dom.js";
+import { frequencyInWords, plural } from "./format.js";
+import { toCsv } from "./pasted.js";
+
+/** @typedef {import("./requests.js").Series} Series */
+/** @typedef {{columns: Record<string, string|null>, all_columns: string[], separator: string|null,
+ *   freq: string|null, num_rows: number, num_repeated: number, without_values: string[],
+ *   series: Series[]}} FoundFile */
+
+const MEDIA_TYPES = { csv: "text/csv", txt: "text/csv", tsv: "text/csv", jsonl: "application/jsonl", ndjson: "application/jsonl", parquet: "application/vnd.apache.parquet", pq: "application/vnd.apache.parquet" };
+const ROLES = ["item_id", "timestamp", "target"];
+const SEPARATORS = { ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars" };
+
+/** Reads what the user gives and tells `onFound`. */
+export class DataInput {
+  /** @param {(found: FoundFile) => void} onFound */
+  constructor(onFound) {
+    this.onFound = onFound;
+    /** @type {{content: Blob|string, mediaType: string, name: string}|null} */
+    this.source = null;
+    byId("use-paste").addEventListener("click", () => this.usePaste());
+    byId("file").addEventListener("change", () => this.useFiles(byId("file").files));
+    byId("choose-file").addEventListener("click", () => byId("file").click());
+    for (const button of document.querySelectorAll("[data-example]")) {
+      button.addEventListener("click", () => this.useExample());
+    }
+    for (const role of ROLES) byId(`column-${role}`).addEventListener("change", () => this.read(true));
+    byId("freq").addEventListener("change", () => this.read(true));
+    this.listenForDrops();
+  }
+
+  listenForDrops() {
+    const zone = byId("drop");
+    const allow = (event) => {
+      event.preventDefault();
+      zone.classList.add("dropping");
+    };
+    document.addEventListener("dragover", allow);
+    document.addEventListener("dragleave", () => zone.classList.remove("dropping"));
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("dropping");
+      this.useFiles(event.dataTransfer?.files ?? null);
+    });
+  }
+
+  usePaste() {
+    const text = byId("paste").value;
+    if (!text.trim()) {
+      this.fail("Paste some numbers first: one series is enough, such as 112, 118, 132.");
+      byId("paste").focus();
+      return;
+    }
+    this.use({ content: toCsv(text), mediaType: "text/csv", name: "pasted text" });
+  }
+
+  async useExample() {
+    const answer = await fetch("assets/example.csv");
+    this.use({ content: await answer.text(), mediaType: "text/csv", name: "the example: airline passengers" });
+  }
+
+  /** @param {FileList|null} files */
+  useFiles(files) {
+    const file = files?.[0];
+    if (!file) return;
+    byId("file").value = "";
+    const ending = file.name.split(".").pop()?.toLowerCase() ?? "";
+    const mediaType = MEDIA_TYPES[/** @type {keyof typeof MEDIA_TYPES} */ (ending)];
+    if (!mediaType) {
+      this.fail(`${file.name}: only CSV, JSON Lines (.jsonl) and Parquet files can be read.`);
+      return;
+    }
+    this.use({ content: file, mediaType, name: file.name });
+  }
+
+  /** @param {{content: Blob|string, mediaType: string, name: string}} source */
+  use(source) {
+    this.source = source;
+    return this.read(false);
+  }
+
+  /** @param {boolean} isCorrected whether the user has said what the columns are */
+  async read(isCorrected) {
+    const source = this.source;
+    if (!source) return;
+    const query = new URLSearchParams();
+    if (isCorrected) {
+      for (const role of ROLES) query.set(role, byId(`column-${role}`).value);
+      if (byId("freq").value.trim()) query.set("freq", byId("freq").value.trim());
+    }
+    byId("data-status").textContent = `Reading ${source.name} …`;
+    try {
+      const found = await callJson(`v1/series?${query}`, {
+        method: "POST",
+        headers: { "Content-Type": source.mediaType },
+        body: source.content,
+      });
+      this.showFound(found, source.name);
+      this.onFound(found);
+    } catch (error) {
+      this.fail(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /** @param {string} message */
+  fail(message) {
+    byId("data-status").textContent = "";
+    byId("data-error").textContent = message;
+    byId("data-error").hidden = false;
+  }
+
+  /**
+   * @param {FoundFile} found
+   * @param {string} name
+   */
+  showFound(found, name) {
+    byId("data-error").hidden = true;
+    byId("understood").hidden = false;
+    const steps = found.freq ? frequencyInWords(found.freq) : "plain steps without dates";
+    const separator = found.separator && found.all_columns.length > 1 ? `, separated by ${SEPARATORS[/** @type {keyof typeof SEPARATORS} */ (found.separator)]}` : "";
+    byId("data-status").textContent =
+      `Read ${name}: ${plural(found.num_rows, "row")}, ${plural(found.series.length, "series", "series")}, ${steps}${separator}.`;
+    const columns = found.all_columns.map((column) => ({ value: column, label: column }));
+    for (const role of ROLES) {
+      const none = role === "target" ? [] : [{ value: "", label: role === "item_id" ? "none: one series" : "none: plain steps" }];
+      fillSelect(byId(`column-${role}`), [...none, ...columns], found.columns[role] ?? "");
+    }
+    byId("freq").value = found.freq ?? "";
+    byId("freq").disabled = !found.columns.timestamp;
+  }
+}

@@ -1,0 +1,102 @@
+"""Which column of a file is which: as the caller says, else by name, else by what is in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from app.errors import InvalidInputError
+from app.files.cells import is_numeric, is_time
+
+_NAMES = {
+    "item_id": ("item_id", "unique_id", "series", "series_id", "item", "id", "sku", "store"),
+    "timestamp": ("timestamp", "ds", "date", "datetime", "time", "month", "week", "day", "year"),
+    "target": ("target", "y", "value", "sales", "demand", "quantity", "count", "amount"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnRoles:
+    """Names of columns; None asks for a guess, an empty text says that there is none."""
+
+    item_id: str | None = None
+    timestamp: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundColumns:
+    """Names of columns; None where there is none: one series, or steps without stamps."""
+
+    item_id: str | None
+    timestamp: str | None
+    target: str
+
+
+def find_columns(table: pa.Table, roles: ColumnRoles) -> FoundColumns:
+    """Find the columns.
+
+    Raises:
+        InvalidInputError: A column that was named is not there, or no column holds numbers.
+    """
+    finder = _Finder(table)
+    for role in ("item_id", "timestamp", "target"):
+        finder.take_named(role, getattr(roles, role))
+    for role in ("timestamp", "target", "item_id"):
+        finder.take_by_name(role)
+    finder.take_by_cells("timestamp", lambda name: is_time(table[name]))
+    finder.take_by_cells("target", lambda name: is_numeric(table[name]), from_last=True)
+    finder.take_by_cells("item_id", lambda name: not is_numeric(table[name]))
+    target = finder.found["target"]
+    if not target:
+        raise InvalidInputError(
+            f"no column holds the numbers to forecast; the columns are {_listed(table)}"
+        )
+    return FoundColumns(
+        item_id=finder.found["item_id"] or None,
+        timestamp=finder.found["timestamp"] or None,
+        target=target,
+    )
+
+
+class _Finder:
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._free = list(table.column_names)
+        self.found: dict[str, str] = dict.fromkeys(_NAMES, "")
+        self._open = set(_NAMES)
+
+    def take_named(self, role: str, name: str | None) -> None:
+        if name is None:
+            return
+        self._open.discard(role)
+        if not name:
+            return
+        if name not in self._free:
+            problem = "has two roles" if name in self._table.column_names else "is not there"
+            raise InvalidInputError(
+                f"column {name} for {role} {problem}; the columns are {_listed(self._table)}"
+            )
+        self._take(role, name)
+
+    def take_by_name(self, role: str) -> None:
+        by_name = {name.lower(): name for name in self._free}
+        name = next((by_name[known] for known in _NAMES[role] if known in by_name), None)
+        if role in self._open and name is not None:
+            self._take(role, name)
+
+    def take_by_cells(
+        self, role: str, fits: Callable[[str], bool], *, from_last: bool = False
+    ) -> None:
+        names = self._free[::-1] if from_last else self._free
+        if role in self._open and (name := next((n for n in names if fits(n)), None)):
+            self._take(role, name)
+
+    def _take(self, role: str, name: str) -> None:
+        self.found[role] = name
+        self._open.discard(role)
+        self._free.remove(name)
+
+
+def _listed(table: pa.Table) -> str:
+    return ", ".join(table.column_names[:20])

@@ -1,0 +1,142 @@
+"""``POST /v1/series``: a file in, its series out, in the form that a forecast request takes."""
+
+import asyncio
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import Query, Request
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from app.errors import PayloadTooLargeError
+from app.files.columns import ColumnRoles
+from app.files.reading import RawTable, read_file
+from app.files.series import FileContent, FileSeries, read_series
+from app.gateway.body import read_body
+from app.gateway.file_types import MEDIA_TYPES, format_of, format_stamps_of
+from app.settings import Settings
+
+ColumnName = Annotated[
+    str | None,
+    Query(max_length=256, description="Name of the column; empty: there is none. Default: a guess"),
+]
+FreqAlias = Annotated[
+    str | None, Query(max_length=16, description="Spacing of the stamps. Default: inferred.")
+]
+
+
+class FoundSeries(BaseModel):
+    """One series of a file, as a forecast request takes it."""
+
+    item_id: str | None
+    start: str | None
+    timestamps: list[str] | None = Field(description="One per value; null for plain steps.")
+    target: list[float | None]
+    num_gaps: int = Field(description="Values that are missing because the file lacks their row.")
+    num_missing: int = Field(description="Values that are missing, gaps among them.")
+
+
+class FoundRoles(BaseModel):
+    """Which column is which; null where there is none."""
+
+    item_id: str | None
+    timestamp: str | None
+    target: str
+
+
+class FoundFile(BaseModel):
+    """What was understood of a file."""
+
+    columns: FoundRoles
+    all_columns: list[str]
+    separator: str | None
+    freq: str | None = Field(description="Spacing of the stamps; null for plain steps.")
+    num_rows: int
+    num_repeated: int = Field(description="Rows that repeat another one and count once.")
+    without_values: list[str] = Field(description="Items left out, as no row has a number.")
+    series: list[FoundSeries]
+
+
+class FileEndpoints:
+    """Reads files for callers that want to see what is in them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slot = asyncio.Semaphore(1)
+
+    async def read_series(
+        self,
+        request: Request,
+        item_id: ColumnName = None,
+        timestamp: ColumnName = None,
+        target: ColumnName = None,
+        freq: FreqAlias = None,
+    ) -> Response:
+        """Read the series of a CSV, JSON Lines or Parquet file in long format."""
+        file_format, encoding = format_of(Headers(scope=request.scope).get("content-type", ""))
+        body = await read_body(
+            request.scope,
+            request.receive,
+            encodings=("gzip", "x-gzip"),
+            max_bytes=self._settings.max_file_bytes,
+            timeout_s=self._settings.body_timeout_s,
+        )
+        roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
+
+        def read() -> bytes:
+            limit = self._settings.max_steps
+            raw = read_file(body, file_format, max_rows=limit, encoding=encoding)
+            content = read_series(raw, roles, freq or None, max_steps=limit)
+            self._check_size(content)
+            return encode_content(raw, content)
+
+        async with self._slot:  # one at a time, so that peaks of memory do not add up
+            answer = await asyncio.to_thread(read)
+        return Response(answer, media_type="application/json")
+
+    def _check_size(self, content: FileContent) -> None:
+        if len(content.series) > self._settings.max_series:
+            raise PayloadTooLargeError(
+                f"the file may hold at most {self._settings.max_series} series"
+            )
+
+
+def series_request_body() -> dict[str, Any]:
+    """Declare the body of the route."""
+    content: dict[str, Any] = {name: {} for name in MEDIA_TYPES}
+    content["text/csv"]["example"] = "item_id,timestamp,target\nA,2024-01-01,3\nA,2024-02-01,5\n"
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def encode_content(raw: RawTable, content: FileContent) -> bytes:
+    """Write a ``FoundFile``."""
+    columns = content.columns
+    answer = {
+        "columns": {
+            "item_id": columns.item_id,
+            "timestamp": columns.timestamp,
+            "target": columns.target,
+        },
+        "all_columns": raw.table.column_names,
+        "separator": raw.separator,
+        "freq": content.freq,
+        "num_rows": content.num_rows,
+        "num_repeated": content.num_repeated,
+        "without_values": content.without_values,
+        "series": [_encode_series(series) for series in content.series],
+    }
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _encode_series(series: FileSeries) -> dict[str, Any]:
+    timestamps = None if series.stamps is None else format_stamps_of(series.stamps)
+    return {
+        "item_id": series.item_id,
+        "start": timestamps[0] if timestamps else None,
+        "timestamps": timestamps,
+        "target": series.target,
+        "num_gaps": series.num_gaps,
+        "num_missing": int(np.isnan(series.target).sum()),
+    }

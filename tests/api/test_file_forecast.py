@@ -1,0 +1,159 @@
+"""Forecasts of files: the same numbers as those of JSON, in every format."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+import pytest
+from httpx import AsyncClient
+
+from tests.api.raw import FORECAST_PATH
+
+CSV = "text/csv"
+JSON_LINES = "application/jsonl"
+PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
+FILE = "item_id,timestamp,target\na,2024-01-01,1\nb,2024-01-01,7\na,2024-02-01,\na,2024-03-01,3\n"
+ITEMS = [
+    {"item_id": "a", "start": "2024-01-01", "target": [1, None, 3]},
+    {"item_id": "b", "start": "2024-01-01", "target": [7]},
+]
+OPTIONS = {"horizon": "2", "quantile_levels": "0.1,0.5"}
+
+
+async def send(
+    client: AsyncClient, accept: str, body: str = FILE, **options: str
+) -> httpx.Response:
+    headers = {"Content-Type": CSV, "Accept": accept}
+    return await client.post(FORECAST_PATH, content=body, headers=headers, params=options)
+
+
+@pytest.fixture
+async def expected(client: AsyncClient) -> list[dict[str, Any]]:
+    """One row a step, from the forecast of the same series by JSON."""
+    body = {"series": ITEMS, "horizon": 2, "quantile_levels": [0.1, 0.5]}
+    forecasts = (await client.post(FORECAST_PATH, json=body)).json()["forecasts"]
+    return [
+        {
+            "item_id": one["item_id"],
+            "timestamp": one["timestamps"][step],
+            "0.1": one["quantiles"]["0.1"][step],
+            "0.5": one["quantiles"]["0.5"][step],
+        }
+        for one in forecasts
+        for step in range(2)
+    ]
+
+
+def to_rows(table: pa.Table) -> list[dict[str, Any]]:
+    return [
+        {
+            "item_id": row["item_id"],
+            "timestamp": row["timestamp"].date().isoformat(),
+            "0.1": pytest.approx(row["0.1"]),
+            "0.5": pytest.approx(row["0.5"]),
+        }
+        for row in table.to_pylist()
+    ]
+
+
+async def test_csv_holds_the_same_forecast(
+    client: AsyncClient, expected: list[dict[str, Any]]
+) -> None:
+    answer = await send(client, CSV, **OPTIONS)
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert answer.headers["content-type"].startswith(CSV)
+    assert [row["error"] for row in rows] == [""] * 4
+    assert [row["timestamp"] for row in rows] == [row["timestamp"] for row in expected]
+    assert [float(row["0.5"]) for row in rows] == [row["0.5"] for row in expected]
+
+
+async def test_parquet_holds_the_same_forecast(
+    client: AsyncClient, expected: list[dict[str, Any]]
+) -> None:
+    answer = await send(client, PARQUET, **OPTIONS)
+    assert expected == to_rows(pyarrow.parquet.read_table(io.BytesIO(answer.content)))
+
+
+async def test_arrow_stream_holds_the_same_forecast(
+    client: AsyncClient, expected: list[dict[str, Any]]
+) -> None:
+    answer = await send(client, ARROW, **OPTIONS)
+    assert expected == to_rows(pa.ipc.open_stream(answer.content).read_all())
+
+
+async def test_json_lines_hold_the_same_forecast(
+    client: AsyncClient, expected: list[dict[str, Any]]
+) -> None:
+    answer = await send(client, JSON_LINES, **OPTIONS)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["item_id"] for line in lines] == ["a", "b"]
+    assert lines[0]["timestamps"] == [row["timestamp"] for row in expected[:2]]
+    assert lines[0]["quantiles"]["0.1"] == [row["0.1"] for row in expected[:2]]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json, text/html;q=0.9"])
+async def test_answer_has_the_format_of_the_body_unless_told(
+    client: AsyncClient, accept: str
+) -> None:
+    assert (await send(client, accept)).headers["content-type"].startswith(CSV)
+
+
+async def test_every_series_of_a_long_file_is_answered_once(client: AsyncClient) -> None:
+    rows = [f"{item:04},2024-01-01,{item}\n" for item in range(700)]
+    body = "item_id,timestamp,target\n" + "".join(rows)
+    answer = await send(client, CSV, body, horizon="1", freq="M")
+    found = [row["item_id"] for row in csv.DictReader(answer.text.splitlines())]
+    assert found == [f"{item:04}" for item in range(700)]
+
+
+async def test_plain_steps_are_counted_from_one(client: AsyncClient) -> None:
+    answer = await send(client, CSV, "1\n2\n3\n", horizon="2")
+    assert [row["timestamp"] for row in csv.DictReader(answer.text.splitlines())] == ["1", "2"]
+
+
+async def test_series_without_a_forecast_has_its_reason(client: AsyncClient) -> None:
+    body = "item_id,timestamp,target\na,9999-11-01,1\nb,2024-01-01,1\nb,2024-02-01,1\n"
+    rows = list(csv.DictReader((await send(client, CSV, body, horizon="2")).text.splitlines()))
+    assert [row["item_id"] for row in rows] == ["a", "b", "b"]
+    assert "years 1 to 9999" in rows[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"horizon": "99"}, "horizon must be between 1 and 12"),
+        ({"horizon": "0"}, "horizon"),
+        ({"quantile_levels": "0.1;0.5"}, "quantile_levels"),
+        ({"quantile_levels": "0.5,0.1"}, "ascend"),
+        ({"freq": "D"}, "freq must be M"),
+        ({"target": "price"}, "column price for target is not there"),
+    ],
+)
+async def test_wrong_option_is_422(client: AsyncClient, options: dict[str, str], word: str) -> None:
+    answer = await send(client, CSV, **options)
+    assert answer.status_code == 422
+    assert word in answer.json()["detail"]
+
+
+async def test_broken_cell_is_refused_before_anything_is_answered(client: AsyncClient) -> None:
+    answer = await send(client, CSV, FILE + "a,2024-04-01,many\n")
+    assert answer.status_code == 422
+    assert "column target, row 6: 'many'" in answer.json()["detail"]
+
+
+async def test_model_with_covariates_says_what_it_needs(client: AsyncClient) -> None:
+    path = "/v1/models/shop/forecast"
+    answer = await client.post(path, content=FILE, headers={"Content-Type": CSV})
+    assert (answer.status_code, "price, holiday" in answer.json()["detail"]) == (422, True)
+
+
+async def test_one_version_can_be_asked(client: AsyncClient) -> None:
+    path = "/v1/models/monthly/versions/1/forecast"
+    answer = await client.post(path, content=FILE, headers={"Content-Type": CSV})
+    assert len(answer.text.splitlines()) == 1 + 2 * 3
