@@ -17,7 +17,7 @@ from rich.console import Console
 from models.backtest import Backtest, Window, backtest
 from models.checkpoint import DESCRIPTION_FILE, save_checkpoint
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 from models.report import describe_backtest
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.series import FloatArray, Series, SeriesSet

@@ -104,7 +104,7 @@ def test_interrupted_training_continues_to_the_same_weights(
     arguments = [str(data_file), "--output", str(stopped), *TINY, "--max-steps", "150"]
     command = [sys.executable, "-c", program, *arguments]
     with subprocess.Popen(command) as process:  # noqa: S603
-        wait_for(stopped / "training" / "search.ckpt", process)
+        wait_for(stopped / "training" / "search-log.ckpt", process)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == CONTINUED
     assert not (stopped / "forecaster.json").exists()
