@@ -47,7 +47,7 @@ class Recipe:
 _RECIPES = (
     Recipe(1, (0, 6), 0.3, 0.0, 120, 6),  # yearly, and everything without a season
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
-    Recipe(7, (4, 2), 0.05, 0.0, 200, 4),  # daily
+    Recipe(7, (4, 2), 0.05, 0.0, 150, 2),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
     Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2),  # weekly, hourly
 )

@@ -16,6 +16,7 @@ from models.features import NUM_EXTRAS, CausalFeatures, Features
 from models.recurrent import RecurrentLayer, State, num_states
 
 _LARGEST_COVARIATE = 10.0
+_LARGEST_EXCESS = 2.0  # a factor of seven beyond the window
 
 
 class StepForecasts(NamedTuple):
@@ -110,7 +111,7 @@ class Member(nn.Module):
         rows, last = torch.arange(batch, device=values.device), lengths - 1
         place = rows * time + last
         encoded_last = pick(encoded, last * batch + rows)
-        quantiles = self.head(torch.cat([encoded_last, pick(values, place)], -1)).double()
+        quantiles = self._quantiles(encoded_last, pick(values, place)).double()
         if self.config.transform == "identity":  # on a log axis the unit is one
             quantiles = quantiles * pick(features.scale, place)[:, None, None].double()
         origin = pick(features.level, place)[:, None] + pick(features.season, place).double()
@@ -132,9 +133,10 @@ class Member(nn.Module):
         encoded, _ = self._encode(values, None, self._zero_states(batch))
         level = features.level.gather(1, origins)
         season = _at_steps(features.season, origins)
-        rows = torch.cat([encoded.transpose(0, 1), values], -1)
         return StepForecasts(
-            quantiles=self.head(_at_steps(rows, origins)),
+            quantiles=self._quantiles(
+                _at_steps(encoded.transpose(0, 1), origins), _at_steps(values, origins)
+            ),
             base=level.unsqueeze(-1) + season.double(),
             scale=features.scale.gather(1, origins),
             transformed=features.transformed,
@@ -181,6 +183,21 @@ class Member(nn.Module):
             encoded = encoded + self.dropout(outputs)
             final.append(next_state)
         return encoded, final
+
+    def _quantiles(self, encoded: Tensor, values: Tensor) -> Tensor:
+        """Map ``(..., hidden_size)`` and ``(..., num_features)`` to quantiles of ``QuantileHead``.
+
+        Logarithms are kept near those of the window: after a collapse the like of which training
+        never saw, their exponentials would know no bounds.
+        """
+        quantiles: Tensor = self.head(torch.cat([encoded, values], -1))
+        if self.config.transform != "log":
+            return quantiles
+        window = values[..., : self.config.window]  # relative to the newest value
+        highest = window.amax(-1).clamp(min=0) + _LARGEST_EXCESS
+        lowest = window.amin(-1).clamp(max=0) - _LARGEST_EXCESS
+        bounded = torch.minimum(quantiles, highest[..., None, None])
+        return torch.maximum(bounded, lowest[..., None, None])
 
     def _zero_states(self, batch: int) -> list[State]:
         shape = (1, batch, self.config.hidden_size)

@@ -143,6 +143,16 @@ def test_forecasts_of_values_that_are_not_negative_are_positive(
     assert (quantiles >= 0).all()
 
 
+def test_no_quantile_is_far_beyond_the_recent_values() -> None:
+    network = make_network(CONFIG)
+    for name, parameter in network.named_parameters():
+        if name.endswith("head.outputs.bias"):
+            torch.nn.init.constant_(parameter, 30.0)
+    quantiles = run(network, torch.tensor([[7000.0] * 20 + [100.0]]))["quantiles"]
+    # The season may add to the factor of exp(2).
+    assert float(quantiles.max()) < 10 * 7000
+
+
 def test_untrained_forecast_continues_the_season() -> None:
     torch.manual_seed(0)
     network = Forecaster(replace(CONFIG, horizon=8)).eval()
