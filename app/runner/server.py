@@ -16,7 +16,7 @@ from app.runner.checks import check_inputs, check_outputs
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
-from app.statistics import VersionStatistics
+from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
@@ -131,13 +131,14 @@ class RunnerServer:
             turn = Turn(message.sequence, request, batcher, interface)
             self._sequences.submit(turn)
             return partial(self._sequences.abandon, turn)
-        except GatecastError:
-            batcher.statistics.fail.record(time.monotonic() - arrived)
+        except GatecastError as error:
+            waited = time.monotonic() - arrived
+            batcher.statistics.record_failure(waited, failure_reason(error))
             raise
 
     def statistics(self) -> list[VersionStatistics]:
         """Return what every version that loaded has done."""
-        return [batcher.statistics for batcher in self._batchers.values()]
+        return [batcher.read_statistics() for batcher in self._batchers.values()]
 
 
 class GatewayConnection(FrameProtocol):
