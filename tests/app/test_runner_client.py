@@ -58,6 +58,7 @@ async def runner(
     executor: ThreadPoolExecutor | None = None,
 ) -> AsyncIterator[RunnerServer]:
     """A runner server whose card is real and whose runs may be faked."""
+
     def make_batcher(name: str, version: int, given: Engine) -> DynamicBatcher:
         served = engine or given
         return DynamicBatcher(
@@ -352,9 +353,13 @@ async def test_version_that_was_replaced_long_ago_asks_to_try_again(
         await pool.change("load", "tiny")
 
         with pytest.raises(ModelNotReadyError, match="try again"):
-            async with asyncio.timeout(10):
-                while True:
-                    await pool.infer(inference([1.0, 2.0]))
+            await _infer_until_refused(pool)
+
+
+async def _infer_until_refused(pool: RunnerPool) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await pool.infer(inference([1.0, 2.0]))
 
 
 async def test_refused_version_leaves_the_old_one_serving(

@@ -125,7 +125,9 @@ async def test_unknown_model_can_not_be_unloaded(shelf: ModelShelf) -> None:
         await shelf.unload("nobody")
 
 
-def test_first_runner_loads_everything(repository: Repository, models: Path, tmp_path: Path) -> None:
+def test_first_runner_loads_everything(
+    repository: Repository, models: Path, tmp_path: Path
+) -> None:
     write(models, 4, name="other")
     loaded = load_first(repository, tmp_path / "none")
     assert [versions[-1].model_name for versions in loaded] == ["other", "tiny"]
