@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.service import write_model
-from tests.tiny_artifact import tiny_artifact
+from tests.tiny_artifact import shared, tiny_artifact
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _share_artifacts(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if worker_id != "master":
+        directory = tmp_path_factory.getbasetemp().parent / "artifacts"
+        directory.mkdir(exist_ok=True)
+        shared.append(directory)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,21 @@
 """A small untrained forecaster and its artifact, made by the real exporter, for tests."""
 
+import hashlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from app.artifact import Training
 from export.publish import to_artifact
 from models.checkpoint import Checkpoint
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
+
+shared: list[Path] = []
+"""Folder of the artifacts that the processes of one test run share, where there are several."""
 
 _SEED = 7
 _TINY: dict[str, Any] = {
@@ -44,5 +50,12 @@ def tiny_checkpoint(*, context_length: int = 64, **overrides: Any) -> Checkpoint
 
 @cache
 def tiny_artifact(**overrides: Any) -> bytes:
-    """Return the sealed artifact of ``tiny_checkpoint``; it takes seconds, once per process."""
-    return to_artifact(tiny_checkpoint(**overrides))
+    """Return the sealed artifact of ``tiny_checkpoint``; it takes seconds, once per test run."""
+    if not shared:
+        return to_artifact(tiny_checkpoint(**overrides))
+    name = hashlib.sha256(repr(sorted(overrides.items())).encode()).hexdigest()
+    path = shared[0] / name
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            path.write_bytes(to_artifact(tiny_checkpoint(**overrides)))
+        return path.read_bytes()
