@@ -8,6 +8,7 @@ GatecastError
 ├── UnsupportedMediaTypeError    a content type or encoding that is not spoken here
 ├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
+├── ForbiddenError               the caller is known, or needs no key, but may not do this
 ├── ModelNotFoundError           no such model or version
 ├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
@@ -65,6 +66,10 @@ class BodyTimeoutError(GatecastError):
 
 class UnauthorizedError(GatecastError):
     """The API key is missing or not known."""
+
+
+class ForbiddenError(GatecastError):
+    """The caller may not do this."""
 
 
 class ModelNotFoundError(GatecastError):

@@ -117,8 +117,8 @@ def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> No
     index = _body({"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False)
     statuses = (400, 401, 408, 413, 415, 500)
     post("/v2/repository/index", oip.repository_index, statuses=statuses, openapi_extra=index)
-    post(f"{repository}/load", oip.load_model, statuses=(400, 401, 500, 501))
-    post(f"{repository}/unload", oip.unload_model, statuses=(400, 401, 500, 501))
+    post(f"{repository}/load", oip.load_model, statuses=(400, 401, 403, 404, 500, 501))
+    post(f"{repository}/unload", oip.unload_model, statuses=(400, 401, 403, 404, 500, 501))
 
 
 def _add(
