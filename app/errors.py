@@ -22,6 +22,7 @@ GatecastError
 ├── EngineError                  a model run failed
 │   └── ModelOutputError         a model run gave numbers that are not finite
 ├── ArtifactError                a model file is broken, damaged or not ours
+├── RemoteError                  a running service that a command speaks to refuses or is away
 └── StartupError                 the service can not start as it was told to
 """
 
@@ -126,6 +127,10 @@ class ModelOutputError(EngineError):
 
 class ArtifactError(GatecastError):
     """A model file is broken, damaged or not ours; the message is one readable line."""
+
+
+class RemoteError(GatecastError):
+    """A running service refuses or is not there; the message is one readable line."""
 
 
 class StartupError(GatecastError):
