@@ -96,6 +96,12 @@ class Card(_Frozen):
     cell: Literal["lstm", "gru"]
     num_layers: int
     hidden_size: int
+    num_members: int = 1
+    """Networks in the file, each of ``num_layers``; the forecast is their mean."""
+    transform: Literal["log", "identity", "both"] | None = None
+    """Axis that the networks work on; None where the file is older than this field."""
+    is_nonnegative: bool = False
+    """Whether no forecast is ever negative."""
     freq: str | None
     """Frequency alias the model was trained on; None where time was a plain integer step."""
     season: int

@@ -13,6 +13,7 @@ GatecastError
 ├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
 ├── SequenceConflictError        a sequence can not go on: its model or its past is another
+├── ModelRefusedError            a model file that was to be loaded is not sound
 ├── NotSupportedError            a part of a protocol that this service does not have
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
@@ -87,6 +88,10 @@ class UnknownSequenceError(GatecastError):
 
 class SequenceConflictError(GatecastError):
     """A request goes on with a sequence, but not from where the caller believes."""
+
+
+class ModelRefusedError(GatecastError):
+    """A model that was to be loaded is not sound; what was served before still is."""
 
 
 class NotSupportedError(GatecastError):

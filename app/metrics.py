@@ -54,6 +54,9 @@ BATCH_PADDING_SHARE = Histogram(
     ["model_name"],
     buckets=_SHARES,
 )
+MODEL_LOADS = Counter(
+    "gatecast_model_loads", "Models loaded while serving, by outcome.", ["model_name", "outcome"]
+)
 SEQUENCES_OPEN = Gauge(
     "gatecast_sequences_open",
     "Sequences whose state is kept.",

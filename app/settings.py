@@ -25,6 +25,16 @@ class Settings(BaseSettings):
     model_repository: Path = Field(
         Path("model_repository"), description="Folder of NAME/VERSION/model.onnx files."
     )
+    model_control: Literal["fixed", "poll", "explicit"] = Field(
+        "fixed",
+        description="What changes the models served: a restart, the folder, or load and unload.",
+    )
+    poll_interval_s: float = Field(
+        5.0, gt=0, description="How often the folder is looked at where it is polled."
+    )
+    retire_after_s: float = Field(
+        10.0, ge=0, description="How long a replaced version still answers those who chose it."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     admin_port: int | None = Field(

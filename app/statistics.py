@@ -3,7 +3,20 @@
 A runner adds to them, a gateway sums them over the runners. They are messages of the wire as well.
 """
 
+from typing import Literal
+
 import msgspec
+
+from app.errors import (
+    DeadlineExceededError,
+    EngineError,
+    GatecastError,
+    OverloadedError,
+    ShuttingDownError,
+)
+
+FailureReason = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
+"""Triton's words: refused or expired in the queue, left by its caller, failed in the run, other."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -54,6 +67,8 @@ class VersionStatistics(msgspec.Struct, array_like=True):
         execution_count: Model runs.
         success: Requests with an answer, from their arrival to it.
         fail: Requests without one.
+        failures: The same, by reason.
+        pending_count: Requests that waited for a run when the statistics were read.
         queue: Waits of requests before their run, or before they were dropped.
         requests: Times of the runs, counted once for each request in them.
         batches: Times of the runs, counted once for each run, by their number of rows.
@@ -69,6 +84,13 @@ class VersionStatistics(msgspec.Struct, array_like=True):
     queue: Duration = msgspec.field(default_factory=Duration)
     requests: RunTimes = msgspec.field(default_factory=RunTimes)
     batches: dict[int, RunTimes] = msgspec.field(default_factory=dict)
+    failures: dict[FailureReason, int] = msgspec.field(default_factory=dict)
+    pending_count: int = 0
+
+    def record_failure(self, seconds: float, reason: FailureReason) -> None:
+        """Add a request that got no answer within ``seconds`` of its arrival."""
+        self.fail.record(seconds)
+        self.failures[reason] = self.failures.get(reason, 0) + 1
 
     def add(self, other: "VersionStatistics") -> None:
         """Add what another runner did with the same version."""
@@ -81,3 +103,13 @@ class VersionStatistics(msgspec.Struct, array_like=True):
         self.requests.add(other.requests)
         for rows, times in other.batches.items():
             self.batches.setdefault(rows, RunTimes()).add(times)
+        for reason, count in other.failures.items():
+            self.failures[reason] = self.failures.get(reason, 0) + count
+        self.pending_count += other.pending_count
+
+
+def failure_reason(error: GatecastError) -> FailureReason:
+    """Return the reason for which ``error`` counts."""
+    if isinstance(error, OverloadedError | DeadlineExceededError | ShuttingDownError):
+        return "REJECTED"
+    return "BACKEND" if isinstance(error, EngineError) else "OTHER"

@@ -6,7 +6,7 @@ carries no version. Tensor data stay raw little-endian bytes and are decoded wit
 
 import asyncio
 import struct
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -96,6 +96,7 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
         reason: Why it is not ready; empty where it is.
         interface: Its ``Interface`` in JSON, empty where it is not ready.
         card: Its ``Card`` in JSON, empty where it has none.
+        digest: SHA-256 of its file, empty where it is not ready.
     """
 
     model_name: str
@@ -103,10 +104,11 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
     reason: str
     interface: str
     card: str
+    digest: str = ""
 
 
 class RunnerStatus(msgspec.Struct, array_like=True, frozen=True, tag=5):
-    """Runner to gateway: who it is and what it serves; the first message of a connection."""
+    """Runner to gateway: who it is and what it serves; the first message, and after changes."""
 
     device: str
     providers: list[str]
@@ -130,8 +132,22 @@ class StatisticsReply(msgspec.Struct, array_like=True, frozen=True, tag=8):
     models: list[VersionStatistics]
 
 
-ToRunner = InferRequest | CancelRequest | StatisticsRequest
-ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsReply
+class ChangeRequest(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """Gateway to runner: load the newest version of a model, or unload it."""
+
+    id: int
+    action: Literal["load", "unload"]
+    model_name: str
+
+
+class ChangeReply(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Runner to gateway: done; a failure is an ``InferFailure``."""
+
+    id: int
+
+
+ToRunner = InferRequest | CancelRequest | StatisticsRequest | ChangeRequest
+ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsReply | ChangeReply
 
 _encoder = msgspec.msgpack.Encoder()
 

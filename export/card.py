@@ -14,7 +14,7 @@ from app.tensors import Tensors
 from export.interface import input_specs, output_specs, state_specs
 from export.samples import make_samples, take_steps
 from models.checkpoint import Checkpoint
-from models.network import Forecaster
+from models.forecaster import Forecaster
 
 _GOLDEN_SEED = 20_261
 _GOLDEN_LENGTHS = (31, 1, 12, 24)
@@ -29,6 +29,9 @@ def to_card(checkpoint: Checkpoint) -> Card:
         cell=config.cell,
         num_layers=config.num_layers,
         hidden_size=config.hidden_size,
+        num_members=config.num_members,
+        transform=config.transform,
+        is_nonnegative=config.is_nonnegative or "log" in config.axes,
         freq=checkpoint.freq,
         season=config.season,
         horizon=config.horizon,

@@ -19,7 +19,7 @@ from export.interface import BATCH, TIME, TIME_AND_HORIZON, graph_inputs, graph_
 from export.origin import forget_origin
 from export.twin import TRANSLATIONS, to_twin
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 
 OPSET = 20
 """The oldest set of operators with Gelu; ONNX Runtime has all of it on the CPU and on CUDA."""

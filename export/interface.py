@@ -29,21 +29,22 @@ def input_specs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
 
 def state_specs(config: NetworkConfig) -> tuple[StateSpec, ...]:
     """Return the carried states, in the order of the graph."""
-    layers = (config.num_layers, config.hidden_size)
+    layers = (config.num_members * config.num_layers, config.hidden_size)
+    num_axes = len(config.axes)
     recurrent = ("hidden_state", "cell_state")[: num_states(config.cell)]
     return (
         StateSpec(
             name="recent_target",
             next_name="next_recent_target",
             datatype="FP32",
-            shape=(config.tail_length,),
+            shape=(num_axes * config.tail_length,),
             initial=None,
         ),
         StateSpec(
             name="running_sums",
             next_name="next_running_sums",
             datatype="FP64",
-            shape=(NUM_SUMS,),
+            shape=(num_axes * NUM_SUMS,),
             initial=0.0,
         ),
         *(

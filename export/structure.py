@@ -32,7 +32,7 @@ def count_recurrent_faults(model: onnx.ModelProto, card: Card) -> int:
         for node in nodes
         if node.op_type == kind and len(node.input) == num_operands and all(node.input)
     ]
-    return len(nodes) - len(sound) + abs(card.num_layers - len(sound))
+    return len(nodes) - len(sound) + abs(card.num_members * card.num_layers - len(sound))
 
 
 def count_loops(model: onnx.ModelProto) -> int:

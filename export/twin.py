@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from app.errors import ArtifactError
-from models.network import Forecaster
+from models.forecaster import Forecaster
 from models.recurrent import Cell, RecurrentLayer, State
 
 _GATE_ORDER: dict[Cell, tuple[int, ...]] = {
@@ -71,9 +71,10 @@ class RecurrentTwin(nn.Module):
 def to_twin(network: Forecaster) -> Forecaster:
     """Return a copy of ``network`` on the CPU, set to evaluate, its recurrent layers replaced."""
     twin = copy.deepcopy(network).cpu().eval()
-    twin.layers = nn.ModuleList(
-        RecurrentTwin(layer) for layer in twin.layers if isinstance(layer, RecurrentLayer)
-    )
+    for member in twin.list_members():
+        member.layers = nn.ModuleList(
+            RecurrentTwin(layer) for layer in member.layers if isinstance(layer, RecurrentLayer)
+        )
     return twin
 
 

@@ -9,8 +9,8 @@ from app.artifact import Accuracy
 from app.errors import InvalidInputError
 from models import metrics
 from models.batches import Crop, stack_crops
+from models.forecaster import Forecaster
 from models.naive import seasonal_naive
-from models.network import Forecaster
 from models.series import FloatArray, Series, SeriesSet
 
 _BATCH = 64
@@ -158,9 +158,7 @@ def _forecast_groups(
     ]
     batch = stack_crops(crops, network.config.horizon)
     origins = torch.tensor([[windows[place].origin - 1 for place in group] for group in groups])
-    steps = network.forecast_steps(batch, origins)
-    quantiles = steps.quantiles.double() * steps.scale[..., None, None] + steps.base.unsqueeze(-1)
-    trained = network.features.restore(quantiles).double().numpy()
+    trained = network.forecast_origins(batch, origins).numpy()
     return interpolate_levels(trained, network.config.quantile_levels)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from app.artifact import Accuracy, Training
 from app.errors import InvalidInputError
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 
 WEIGHTS_FILE = "forecaster.pt"
 DESCRIPTION_FILE = "forecaster.json"

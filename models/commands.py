@@ -15,7 +15,7 @@ from models.backtest import backtest as score_backtest
 from models.backtest import rolling_windows
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
 from models.data import DataOptions, load_series
-from models.defaults import choose_config, choose_options
+from models.defaults import choose_config, choose_options, choose_season
 from models.report import describe_backtest, describe_data
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.training import TrainingOptions
@@ -32,6 +32,7 @@ _NETWORK_OPTIONS = (
     "window",
     "transform",
     "input_noise",
+    "num_members",
 )
 
 
@@ -63,11 +64,18 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 @click.option("--num-layers", type=_POSITIVE, help="Recurrent layers.")
 @click.option("--dropout", type=click.FloatRange(0, 0.9), help="Between layers, in training.")
 @click.option("--window", type=_POSITIVE, help="Recent values each step sees directly.")
-@click.option("--transform", type=click.Choice(["log", "identity"]), help="Axis to work on.")
+@click.option(
+    "--transform", type=click.Choice(["log", "identity", "both"]), help="Axis to work on."
+)
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
 @click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
-@click.option("--max-steps", type=_POSITIVE, help="Most optimiser steps.")
-@click.option("--fixed-steps", is_flag=True, help="Take all --max-steps; hold nothing back.")
+@click.option("--members", "num_members", type=_POSITIVE, help="Networks that are averaged.")
+@click.option("--max-steps", type=_POSITIVE, help="Optimiser steps of each network.")
+@click.option(
+    "--search-steps/--fixed-steps",
+    "search_steps",
+    help="Find a number of steps up to --max-steps on held-back windows, or take them all.",
+)
 @click.option("--batch-size", type=_POSITIVE, help="Series in a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Its peak.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
@@ -81,16 +89,24 @@ def train(data: Path, horizon: int, output: Path, **given: Any) -> None:
     """
     console = Console()
     items, found = load_series(data, DataOptions(**_given(DataOptions, given)))
-    options = choose_options(items, wanted=_given(TrainingOptions, given))
+    season = choose_season(items) if found.is_season_inferred else items.season
+    options = choose_options(
+        items,
+        season=season,
+        wanted=_given(TrainingOptions, given) | {"fixed_steps": not given["search_steps"]},
+    )
     config = choose_config(
         items,
         horizon=horizon,
         context_length=options.context_length,
-        wanted={name: given[name] for name in _NETWORK_OPTIONS if given[name] is not None},
+        wanted={"season": season}
+        | {name: given[name] for name in _NETWORK_OPTIONS if given[name] is not None},
     )
     console.print(describe_data(items, found, config))
-    if config.transform == "log" and items.has_negative_values:
-        raise InvalidInputError("--transform log can not hold the negative values of the target")
+    if "log" in config.axes and items.has_negative_values:
+        raise InvalidInputError(
+            f"--transform {config.transform} can not hold the negative values of the target"
+        )
     if given["overwrite"]:
         clear_directory(output)
     plan = Plan(items, config, options, given["description"])
@@ -105,7 +121,7 @@ def _run(plan: Plan, output: Path, console: Console) -> None:
     except KeyboardInterrupt:
         console.print("stopped; the same command continues")
         raise click.exceptions.Exit(_STOPPED_BY_USER) from None
-    steps = checkpoint.training.config["num_steps"]
+    steps = ", ".join(map(str, checkpoint.training.config["num_steps"]))
     console.print(f"trained for {steps} steps; wrote {output / DESCRIPTION_FILE}")
 
 

@@ -1,13 +1,14 @@
 """The shape of a network, as one frozen value."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from models.recurrent import Cell
 
 DEFAULT_QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 
-Transform = Literal["log", "identity"]
+Axis = Literal["log", "identity"]
+Transform = Literal["log", "identity", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,10 @@ class NetworkConfig:
         horizon: Steps ahead, all forecast at once.
         season: Steps in one season, 1 where there is none.
         window: Recent values that each step sees directly.
-        transform: ``log`` for values that are never negative, ``identity`` for others.
+        transform: Axis that the members work on: ``log`` for values that are never negative,
+            ``identity`` for any, ``both`` for every other member on each, logarithms first.
+        num_members: Networks of which the forecast is the mean.
+        is_nonnegative: Whether no forecast may be negative.
         num_cycles: Past seasons that count towards the season factors.
         half_life: After how many seasons a deviation counts half.
         season_gate: Share of the deviations that the factors must explain to be trusted in full.
@@ -29,6 +33,8 @@ class NetworkConfig:
     season: int = 1
     window: int = 8
     transform: Transform = "log"
+    num_members: int = 1
+    is_nonnegative: bool = False
     cell: Cell = "lstm"
     hidden_size: int = 64
     num_layers: int = 2
@@ -41,6 +47,22 @@ class NetworkConfig:
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[Self, ...]:
+        """The shape of each member, as a forecaster of one network."""
+        axes: tuple[Axis, ...] = (
+            ("log", "identity") if self.transform == "both" else (self.transform,)
+        )
+        return tuple(
+            replace(self, transform=axes[number % len(axes)], num_members=1)
+            for number in range(self.num_members)
+        )
+
+    @property
+    def axes(self) -> tuple[Transform, ...]:
+        """The axes that members work on, each once."""
+        return tuple(dict.fromkeys(member.transform for member in self.members))
 
     @property
     def tail_length(self) -> int:

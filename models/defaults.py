@@ -1,33 +1,90 @@
-"""Sizes that suit a set of series, where the user does not say otherwise.
+"""What suits a set of series, where the user does not say otherwise: one recipe a length of season.
 
-The window of two seasons and the number of steps were chosen on held-out parts of training data;
-see ``docs/training.md``.
+Chosen on held-out parts of training data; ``docs/accuracy.md`` has the figures.
 """
 
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from models.config import NetworkConfig
 from models.series import SeriesSet
 from models.training import TrainingOptions
 
-_LEAST_WINDOW, _LARGEST_WINDOW = 6, 64
+_LARGEST_WINDOW = 64
 _LEAST_CONTEXT, _LARGEST_CONTEXT = 512, 4096
 _CONTEXT_SEASONS = 6
 _MOST_CYCLES = 8
 _LEAST_BATCH = 4
+_DAYS_IN_A_WEEK = 7
+_SEASONS_OF_DAYS = range(12, 49)
+_LEAST_WEEKS = 5
+_IDENTITY_SHARE = 2.0
 
 
-def choose_options(items: SeriesSet, *, wanted: dict[str, Any]) -> TrainingOptions:
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to learn from series of one length of season.
+
+    Attributes:
+        longest_season: Of the seasons it is for.
+        window: Recent values that each step sees, in seasons and steps beyond them.
+        season_gate: As in ``NetworkConfig``.
+        input_noise: As in ``NetworkConfig``.
+        max_steps: Optimiser steps of a network on the log axis.
+        num_members: Networks in the forecaster.
+    """
+
+    longest_season: float
+    window: tuple[int, int]
+    season_gate: float
+    input_noise: float
+    max_steps: int
+    num_members: int
+
+
+_RECIPES = (
+    Recipe(1, (0, 6), 0.3, 0.0, 120, 6),  # yearly, and everything without a season
+    Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
+    Recipe(7, (4, 2), 0.05, 0.0, 150, 2),  # daily
+    Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
+    Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2),  # weekly, hourly
+)
+
+
+def choose_recipe(season: int) -> Recipe:
+    """Return the recipe for series of that season."""
+    return next(recipe for recipe in _RECIPES if season <= recipe.longest_season)
+
+
+def choose_season(items: SeriesSet) -> int:
+    """Return the season to follow: a week in place of a day where most series show enough weeks."""
+    week = _DAYS_IN_A_WEEK * items.season
+    is_within_days = items.freq is not None and items.freq.lstrip("0123456789") in {"h", "min"}
+    lengths = [len(item.target) for item in items.series]
+    is_long = float(np.median(lengths)) >= _LEAST_WEEKS * week
+    return week if is_within_days and items.season in _SEASONS_OF_DAYS and is_long else items.season
+
+
+def choose_options(
+    items: SeriesSet, *, season: int | None = None, wanted: dict[str, Any]
+) -> TrainingOptions:
     """Return how to train on ``items``: what is ``wanted``, and what suits them for the rest.
 
     Args:
         items: The series.
+        season: The season to follow, if it is not theirs.
         wanted: Fields of ``TrainingOptions`` by name.
     """
-    context = min(max(_LEAST_CONTEXT, _CONTEXT_SEASONS * items.season), _LARGEST_CONTEXT)
+    season = season or items.season
+    context = min(max(_LEAST_CONTEXT, _CONTEXT_SEASONS * season), _LARGEST_CONTEXT)
     suitable = {
         "context_length": context,
         "batch_size": min(max(_LEAST_BATCH, len(items.series)), TrainingOptions().batch_size),
+        "max_steps": choose_recipe(season).max_steps,
+        "identity_share": _IDENTITY_SHARE,
+        "fixed_steps": True,
     }
     return TrainingOptions(**(suitable | wanted))
 
@@ -43,15 +100,21 @@ def choose_config(
         context_length: Most recent steps to read.
         wanted: Fields of ``NetworkConfig`` by name.
     """
-    season = items.season
+    season = wanted.get("season", items.season)
+    recipe = choose_recipe(season)
+    seasons, steps = recipe.window
     suitable = {
-        "window": min(max(_LEAST_WINDOW, 2 * season + 2), _LARGEST_WINDOW),
+        "season": season,
+        "window": min(seasons * season + steps, _LARGEST_WINDOW),
+        "season_gate": recipe.season_gate,
+        "input_noise": recipe.input_noise,
         "num_cycles": min(max(1, context_length // season - 1), _MOST_CYCLES),
-        "transform": "identity" if items.has_negative_values else "log",
+        "num_members": recipe.num_members,
+        "transform": "identity" if items.has_negative_values else "both",
+        "is_nonnegative": not items.has_negative_values,
     }
     return NetworkConfig(
         horizon=horizon,
-        season=season,
         past_covariates=items.past_covariates,
         future_covariates=items.future_covariates,
         static_covariates=items.static_covariates,

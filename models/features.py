@@ -21,6 +21,8 @@ _TINY = 1e-12
 _LARGEST_LOG = 85.0
 _LARGEST_FLOAT = 3e38
 _LARGEST_FEATURE = 20.0
+_SMALLEST_SCALE = 1e-30
+_SMALLEST_SQUARE = 1e-60
 _FLOOR_SHARE = 0.01
 _LEAST_OBSERVED_SHARE = 0.8
 
@@ -136,15 +138,24 @@ class CausalFeatures(nn.Module):
             sums=running,
         )
 
+    def initial_state(self, batch: int) -> dict[str, Tensor]:
+        """Return the state before the first step of ``batch`` series."""
+        device = self.newest_first.device
+        return {
+            "recent_target": torch.full((batch, self.config.tail_length), torch.nan, device=device),
+            "running_sums": torch.zeros((batch, NUM_SUMS), dtype=torch.float64, device=device),
+        }
+
     def in_units(self, values: Tensor, scale: Tensor) -> Tensor:
         """Divide differences on the transformed axis by their unit, which is one on a log axis."""
         return values if self.config.transform == "log" else values / scale
 
     def restore(self, transformed: Tensor) -> Tensor:
-        """Take float64 numbers from the transformed axis to the target's units, as float32."""
+        """Take float64 numbers from the transformed axis to the target's units."""
         if self.config.transform == "log":
-            return transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp().float()
-        return transformed.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT).float()
+            return transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+        lowest = 0.0 if self.config.is_nonnegative else -_LARGEST_FLOAT
+        return transformed.clamp(lowest, _LARGEST_FLOAT)
 
     def _observe(
         self, past_target: Tensor, sequence_lens: Tensor, recent_target: Tensor, sums: Tensor
@@ -225,7 +236,7 @@ class CausalFeatures(nn.Module):
 
     def _strength(self, totals: tuple[Tensor, ...]) -> Tensor:
         error, deviation = totals[SUM_ERROR], totals[SUM_DEVIATION]
-        explained = 1 - error / deviation.clamp(min=_TINY)
+        explained = 1 - error / deviation.clamp(min=_SMALLEST_SQUARE)
         return torch.where(deviation > 0, explained, 0.0).clamp(0, 1).float()
 
     def _level(
@@ -240,7 +251,7 @@ class CausalFeatures(nn.Module):
             return torch.ones_like(totals[COUNT]).float()
         step = totals[SUM_STEP] / totals[COUNT_STEP].clamp(min=1)
         size = totals[SUM_ABSOLUTE] / totals[COUNT].clamp(min=1)
-        return torch.maximum(step, 1e-3 * size).clamp(min=1e-6).float()
+        return torch.maximum(step, 1e-3 * size).clamp(min=_SMALLEST_SCALE).float()
 
     def _change(self, axis: _Axis, scale: Tensor) -> Tensor:
         """Change against the season before, where both are observed."""

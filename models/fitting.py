@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,30 +20,32 @@ from rich.console import Console
 from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
 from models.config import NetworkConfig
+from models.forecaster import Forecaster
 from models.interruption import Interruption
-from models.network import Forecaster
+from models.network import Member
 from models.progress import Check, LearningCurve, ProgressLine
 from models.series import SeriesSet
 from models.training import TrainingModule, TrainingOptions
 
 _GRADIENT_CLIP = 1.0
 _LEAST_IMPROVEMENT = 1e-5
-_SEARCH_FILE = "search.json"
+_SEED_STRIDE = 1000  # so that members of runs with neighbouring seeds differ
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network and how it got there.
+    """A trained forecaster and how it got there.
 
     Attributes:
         network: In evaluation mode, on the CPU.
-        checks: Losses of the fit that held windows back; of the only fit if there were none.
-        num_steps: Optimiser steps of the fit that made ``network``.
+        checks: Losses of the first member's fit that held windows back; of its only fit if there
+            was none.
+        num_steps: Optimiser steps of each member.
     """
 
     network: Forecaster
     checks: tuple[Check, ...]
-    num_steps: int
+    num_steps: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,15 @@ class _Stage:
     title: str
     part: TrainingPart
     options: TrainingOptions
+    is_search: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where unfinished work is kept, and where progress is shown."""
+
+    directory: Path
+    console: Console
 
 
 def fit_forecaster(
@@ -63,7 +75,9 @@ def fit_forecaster(
     directory: Path,
     console: Console,
 ) -> Fit:
-    """Train a network on ``items``, continuing whatever a stopped run left in ``directory``.
+    """Train the members on ``items``, continuing whatever a stopped run left in ``directory``.
+
+    The members of one axis differ by their seed alone, and share the number of steps.
 
     Args:
         items: Series with at least two values each.
@@ -77,34 +91,50 @@ def fit_forecaster(
         InvalidInputError: The weights grew out of all bounds.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    hold_back = 0 if options.fixed_steps else config.horizon
-    held_back = _training_part(items, config, options, hold_back=hold_back)
-    if all(
-        limit == len(series.target)
-        for limit, series in zip(held_back.limits, items.series, strict=True)
-    ):
-        stage = _Stage("final", "training", held_back, options)
-        network, checks = _run_stage(stage, config, directory, console)
-        return Fit(network, checks, checks[-1].step)
-
-    search = _Stage("search", "finding the number of steps", held_back, options)
-    checks = _search(search, config, directory, console)
-    best = min(checks, key=_held_back_loss)
-    everything = _training_part(items, config, options, hold_back=0)
-    final = _Stage("final", "training", everything, replace(options, max_steps=best.step))
-    network, _ = _run_stage(final, config, directory, console)
-    return Fit(network, checks, best.step)
+    place = _Place(directory, console)
+    searches = {
+        member.transform: _search(items, member, options, place)
+        for member in config.members[: len(config.axes)]
+    }
+    networks, curves, steps = [], [], []
+    for number, member in enumerate(config.members):
+        num_steps = _best_step(searches[member.transform], options.steps_on(member.transform))
+        seed = options.seed + _SEED_STRIDE * number
+        stage = _Stage(
+            name=f"member-{number}",
+            title=f"training {number + 1} of {len(config.members)}",
+            part=_training_part(items, member, options, hold_back=0),
+            options=replace(options, max_steps=num_steps, seed=seed),
+        )
+        network, checks = _run_stage(stage, member, place)
+        networks.append(network)
+        curves.append(checks)
+        steps.append(num_steps)
+    checks = searches[config.axes[0]] or curves[0]
+    return Fit(Forecaster.from_members(config, networks), checks, tuple(steps))
 
 
 def _search(
-    stage: _Stage, config: NetworkConfig, directory: Path, console: Console
+    items: SeriesSet, member: NetworkConfig, options: TrainingOptions, place: _Place
 ) -> tuple[Check, ...]:
-    done = directory / _SEARCH_FILE
+    """Fit to all but the last windows; no checks where none is held back."""
+    part = _training_part(items, member, options, hold_back=member.horizon)
+    lengths = (len(series.target) for series in items.series)
+    if options.fixed_steps or all(map(operator.eq, part.limits, lengths)):
+        return ()
+    axis = member.transform
+    done = place.directory / f"search-{axis}.json"
     if done.exists():
         return tuple(Check(**check) for check in json.loads(done.read_text()))
-    _, checks = _run_stage(stage, config, directory, console)
+    title = f"finding the number of steps ({axis})"
+    options = replace(options, max_steps=options.steps_on(axis))
+    _, checks = _run_stage(_Stage(f"search-{axis}", title, part, options, True), member, place)
     done.write_text(json.dumps([asdict(check) for check in checks]))
     return checks
+
+
+def _best_step(checks: tuple[Check, ...], otherwise: int) -> int:
+    return min(checks, key=_held_back_loss).step if checks else otherwise
 
 
 def _training_part(
@@ -129,17 +159,17 @@ def _training_part(
 
 
 def _run_stage(
-    stage: _Stage, config: NetworkConfig, directory: Path, console: Console
-) -> tuple[Forecaster, tuple[Check, ...]]:
+    stage: _Stage, config: NetworkConfig, place: _Place
+) -> tuple[Member, tuple[Check, ...]]:
     torch.manual_seed(stage.options.seed)
-    network = Forecaster(config)
+    network = Member(config)
     _standardise_covariates(network, stage.part.items)
     module = TrainingModule(network, stage.part, stage.options)
     curve = LearningCurve()
-    line = ProgressLine(console, stage.title, stage.options.max_steps)
-    last = directory / f"{stage.name}.ckpt"
+    line = ProgressLine(place.console, stage.title, stage.options.max_steps)
+    last = place.directory / f"{stage.name}.ckpt"
     with _quiet(), line, Interruption() as interruption:
-        trainer = _make_trainer(stage, directory, [curve, line, interruption])
+        trainer = _make_trainer(stage, place.directory, [curve, line, interruption])
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C
@@ -155,7 +185,7 @@ def _held_back_loss(check: Check) -> float:
     return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
-def _standardise_covariates(network: Forecaster, items: SeriesSet) -> None:
+def _standardise_covariates(network: Member, items: SeriesSet) -> None:
     """Set mean and spread of each covariate, over all series, in the network."""
     for kind in ("past", "future", "static"):
         if not getattr(items, f"{kind}_covariates"):
@@ -171,7 +201,7 @@ def _standardise_covariates(network: Forecaster, items: SeriesSet) -> None:
 
 def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> lightning.Trainer:
     options = stage.options
-    if stage.name == "search":
+    if stage.is_search:
         stopping = EarlyStopping(
             "validation_loss",
             min_delta=_LEAST_IMPROVEMENT,
@@ -192,7 +222,7 @@ def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> light
         deterministic=not torch.cuda.is_available(),
         max_epochs=options.num_checks,
         reload_dataloaders_every_n_epochs=1,
-        limit_val_batches=None if stage.name == "search" else 0,
+        limit_val_batches=None if stage.is_search else 0,
         num_sanity_val_steps=0,
         gradient_clip_val=_GRADIENT_CLIP,
         callbacks=[*callbacks, keeping],

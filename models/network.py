@@ -1,6 +1,5 @@
-"""The forecaster: causal features, residual recurrent layers and a quantile head.
+"""One network of a forecaster: causal features, residual recurrent layers and a quantile head.
 
-It takes raw numbers and gives final ones.
 Every step forecasts its whole horizon (direct multi-horizon, forked as in Wen et al. 2017, A
 Multi-Horizon Quantile Recurrent Forecaster, arXiv 1711.11053); a service reads only the last step.
 """
@@ -13,10 +12,11 @@ from torch.nn import functional
 from typing_extensions import override
 
 from models.config import NetworkConfig
-from models.features import NUM_EXTRAS, NUM_SUMS, CausalFeatures, Features
+from models.features import NUM_EXTRAS, CausalFeatures, Features
 from models.recurrent import RecurrentLayer, State, num_states
 
 _LARGEST_COVARIATE = 10.0
+_LARGEST_EXCESS = 2.0  # a factor of seven beyond the window
 
 
 class StepForecasts(NamedTuple):
@@ -59,8 +59,8 @@ class QuantileHead(nn.Module):
         return ascending - ascending[..., self.median, None] + raw[..., :1]
 
 
-class Forecaster(nn.Module):
-    """Raw values and carried state in; quantiles in the target's units and the next state out."""
+class Member(nn.Module):
+    """A network on one axis; ``models.forecaster`` makes a forecaster of several."""
 
     past_mean: Tensor
     past_std: Tensor
@@ -91,88 +91,72 @@ class Forecaster(nn.Module):
             self.register_buffer(f"{kind}_std", torch.ones(count))
 
     @override
-    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, features: Features, values: Tensor, lengths: Tensor, states: list[State]
+    ) -> tuple[Tensor, list[State]]:
         """Forecast from the last step of each row.
 
         Args:
-            inputs: ``past_target`` ``(batch, time)``, NaN where missing; ``sequence_lens``
-                ``(batch,)`` int32, at least 1; the states ``recent_target``
-                ``(batch, tail_length)``, ``running_sums`` ``(batch, NUM_SUMS)`` float64,
-                ``hidden_state`` and, for an LSTM, ``cell_state``
-                ``(batch, num_layers, hidden_size)``; and, where the model has them,
-                ``past_covariates`` ``(batch, time, num_past)``, ``future_covariates``
-                ``(batch, time + horizon, num_future)``, whose step 0 is that of ``past_target``,
-                and ``static_covariates`` ``(batch, num_static)``, NaN where missing.
+            features: What ``read`` returned.
+            values: What it returned with them ``(batch, time, num_features)``.
+            lengths: Valid steps of each row ``(batch,)``, int32, at least 1.
+            states: Of each layer, before the first step.
 
         Returns:
-            ``quantiles`` ``(batch, horizon, num_quantiles)``, ascending, and each state under
-            ``next_...``.
+            Quantiles ``(batch, horizon, num_quantiles)`` in the target's units, ascending, float64,
+            and the state of each layer after the last step.
         """
-        lengths = inputs["sequence_lens"]
-        features, values = self._read(inputs)
-        encoded, states = self._encode(values, lengths, self._layer_states(inputs))
+        encoded, next_states = self._encode(values, lengths, states)
         batch, time = values.shape[:2]
         rows, last = torch.arange(batch, device=values.device), lengths - 1
         place = rows * time + last
-        encoded_last = _pick(encoded, last * batch + rows)
-        quantiles = self.head(torch.cat([encoded_last, _pick(values, place)], -1)).double()
+        encoded_last = pick(encoded, last * batch + rows)
+        quantiles = self._quantiles(encoded_last, pick(values, place)).double()
         if self.config.transform == "identity":  # on a log axis the unit is one
-            quantiles = quantiles * _pick(features.scale, place)[:, None, None].double()
-        origin = _pick(features.level, place)[:, None] + _pick(features.season, place).double()
-        outputs = {"quantiles": self.features.restore(origin.unsqueeze(-1) + quantiles)}
-        outputs["next_recent_target"] = self._tail(features.recent_target, lengths)
-        outputs["next_running_sums"] = _pick(features.sums, place)
-        for name, parts in zip(
-            ("hidden_state", "cell_state"), zip(*states, strict=True), strict=False
-        ):
-            outputs[f"next_{name}"] = torch.cat(parts).transpose(0, 1)
-        return outputs
+            quantiles = quantiles * pick(features.scale, place)[:, None, None].double()
+        origin = pick(features.level, place)[:, None] + pick(features.season, place).double()
+        return self.features.restore(origin.unsqueeze(-1) + quantiles), next_states
 
     def forecast_steps(self, inputs: dict[str, Tensor], origins: Tensor) -> StepForecasts:
         """Forecast from many steps of each series at once, all in one pass.
 
         Args:
-            inputs: As in ``forward``, without states: the series begin here.
+            inputs: As in ``Forecaster.forward``, without states: the series begin here.
             origins: Steps to forecast from ``(batch, num_origins)``, int64.
         """
         batch = len(inputs["past_target"])
         with torch.no_grad():
-            features, values = self._read(inputs | self.initial_state(batch))
+            features, values = self.read(inputs | self.features.initial_state(batch))
             if self.training and self.config.input_noise:
                 noise = torch.randn_like(values[..., : self.config.window])
                 values[..., : self.config.window] += self.config.input_noise * noise
-        zero = self._layer_states(self.initial_state(batch))
-        encoded, _ = self._encode(values, None, zero)
+        encoded, _ = self._encode(values, None, self._zero_states(batch))
         level = features.level.gather(1, origins)
         season = _at_steps(features.season, origins)
-        rows = torch.cat([encoded.transpose(0, 1), values], -1)
         return StepForecasts(
-            quantiles=self.head(_at_steps(rows, origins)),
+            quantiles=self._quantiles(
+                _at_steps(encoded.transpose(0, 1), origins), _at_steps(values, origins)
+            ),
             base=level.unsqueeze(-1) + season.double(),
             scale=features.scale.gather(1, origins),
             transformed=features.transformed,
             observed=features.observed,
         )
 
-    def initial_state(self, batch: int) -> dict[str, Tensor]:
-        """Return the state of ``batch`` series that have not begun."""
-        config, device = self.config, self.projection.weight.device
-        shape = (batch, config.num_layers, config.hidden_size)
-        names = ("hidden_state", "cell_state")[: num_states(config.cell)]
-        return {
-            "recent_target": torch.full((batch, config.tail_length), torch.nan, device=device),
-            "running_sums": torch.zeros((batch, NUM_SUMS), dtype=torch.float64, device=device),
-        } | {name: torch.zeros(shape, device=device) for name in names}
+    def read(self, inputs: dict[str, Tensor]) -> tuple[Features, Tensor]:
+        """Compute what every step sees ``(batch, time, num_features)``; not learned.
 
-    def _read(self, inputs: dict[str, Tensor]) -> tuple[Features, Tensor]:
-        features = self.features(
+        Args:
+            inputs: As in ``Forecaster.forward``, with the states of one axis.
+        """
+        features: Features = self.features(
             inputs["past_target"],
             inputs["sequence_lens"],
             inputs["recent_target"],
             inputs["running_sums"],
         )
         parts = [features.inputs, *self._covariates(inputs)]
-        return features, torch.cat(parts, -1)  # (batch, time, num_features)
+        return features, torch.cat(parts, -1)
 
     def _covariates(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         parts: list[Tensor] = []
@@ -200,17 +184,28 @@ class Forecaster(nn.Module):
             final.append(next_state)
         return encoded, final
 
-    def _layer_states(self, inputs: dict[str, Tensor]) -> list[State]:
-        names = ("hidden_state", "cell_state")[: num_states(self.config.cell)]
-        parts = [torch.split(inputs[name].transpose(0, 1), 1) for name in names]
-        return list(zip(*parts, strict=True))
+    def _quantiles(self, encoded: Tensor, values: Tensor) -> Tensor:
+        """Map ``(..., hidden_size)`` and ``(..., num_features)`` to quantiles of ``QuantileHead``.
 
-    def _tail(self, recent_target: Tensor, lengths: Tensor) -> Tensor:
-        positions = torch.arange(self.config.tail_length, device=lengths.device)
-        return recent_target.gather(1, lengths.long()[:, None] + positions)
+        Logarithms are kept near those of the window: after a collapse the like of which training
+        never saw, their exponentials would know no bounds.
+        """
+        quantiles: Tensor = self.head(torch.cat([encoded, values], -1))
+        if self.config.transform != "log":
+            return quantiles
+        window = values[..., : self.config.window]  # relative to the newest value
+        highest = window.amax(-1).clamp(min=0) + _LARGEST_EXCESS
+        lowest = window.amin(-1).clamp(max=0) - _LARGEST_EXCESS
+        bounded = torch.minimum(quantiles, highest[..., None, None])
+        return torch.maximum(bounded, lowest[..., None, None])
+
+    def _zero_states(self, batch: int) -> list[State]:
+        shape = (1, batch, self.config.hidden_size)
+        zero = torch.zeros(shape, device=self.projection.weight.device)
+        return [(zero,) * num_states(self.config.cell)] * self.config.num_layers
 
 
-def _pick(values: Tensor, places: Tensor) -> Tensor:
+def pick(values: Tensor, places: Tensor) -> Tensor:
     """Pick ``places`` of the first two axes of ``values``, counted through both."""
     return values.flatten(0, 1)[places]
 

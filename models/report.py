@@ -23,6 +23,9 @@ def describe_data(items: SeriesSet, found: Understanding, config: NetworkConfig 
     if config is not None:
         reason = "some values are negative" if items.has_negative_values else "no value is negative"
         table.add_row("transform", f"{config.transform} ({reason})")
+        table.add_row("networks", f"{config.num_members}, each sees {config.window} values")
+        if config.season != items.season:
+            table.add_row("season to follow", f"{config.season}, as there are enough weeks")
     return table
 
 

@@ -92,7 +92,7 @@ def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoin
 
 
 def _to_checkpoint(plan: Plan, fit: Fit) -> Checkpoint:
-    settings = asdict(plan.config) | asdict(plan.options) | {"num_steps": fit.num_steps}
+    settings = asdict(plan.config) | asdict(plan.options) | {"num_steps": list(fit.num_steps)}
     return Checkpoint(
         network=fit.network,
         freq=plan.items.freq,

@@ -17,7 +17,7 @@ from rich.console import Console
 from models.backtest import Backtest, Window, backtest
 from models.checkpoint import DESCRIPTION_FILE, save_checkpoint
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 from models.report import describe_backtest
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.series import FloatArray, Series, SeriesSet
@@ -29,8 +29,20 @@ _DESCRIPTION = (
     "Monthly forecaster for values that are not negative, trained on the training parts of the M3 "
     "and Tourism monthly competitions."
 )
-_OPTIONS = TrainingOptions(max_steps=600, fixed_steps=True, seed=1, context_length=512)
-_CONFIG = NetworkConfig(horizon=HORIZON, season=SEASON, window=26)
+_OPTIONS = TrainingOptions(
+    max_steps=400, identity_share=2.0, fixed_steps=True, seed=1, context_length=512
+)
+# One network on each axis: a third would cost every request more than it gains.
+_CONFIG = NetworkConfig(
+    horizon=HORIZON,
+    season=SEASON,
+    window=36,
+    season_gate=0.05,
+    input_noise=0.05,
+    transform="both",
+    num_members=2,
+    is_nonnegative=True,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from models.batches import RandomBatches, TrainingPart, validation_batches
+from models.config import Transform
 from models.loss import quantile_losses, series_mean, target_mask
-from models.network import Forecaster
+from models.network import Member
 
 _WARM_UP_SHARE = 0.1
 
@@ -27,6 +28,7 @@ class TrainingOptions:
 
     Attributes:
         max_steps: Optimiser steps, fewer if the held-back windows stop improving.
+        identity_share: How many times that, for networks on the axis of values.
         fixed_steps: Whether to hold nothing back and to take all ``max_steps``.
         batch_size: Series in a step.
         learning_rate: Peak of the one-cycle schedule.
@@ -40,6 +42,7 @@ class TrainingOptions:
     """
 
     max_steps: int = 600
+    identity_share: float = 1.0
     fixed_steps: bool = False
     batch_size: int = 48
     learning_rate: float = 3e-3
@@ -50,6 +53,10 @@ class TrainingOptions:
     steps_per_check: int = 25
     patience: int = 10
     seed: int = 1
+
+    def steps_on(self, axis: Transform) -> int:
+        """Return the most optimiser steps for a network on ``axis``."""
+        return round(self.max_steps * (self.identity_share if axis == "identity" else 1))
 
     @property
     def num_checks(self) -> int:
@@ -74,7 +81,7 @@ class _Listed(Dataset[dict[str, Tensor]]):
 class TrainingModule(LightningModule):
     """One fit of one network; an epoch is ``steps_per_check`` batches."""
 
-    def __init__(self, network: Forecaster, part: TrainingPart, options: TrainingOptions) -> None:
+    def __init__(self, network: Member, part: TrainingPart, options: TrainingOptions) -> None:
         super().__init__()
         self.network = network
         self.options = options

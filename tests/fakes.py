@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.artifact import Accuracy, Card, TensorSpec, Training
 from app.errors import ModelNotReadyError
-from app.gateway.runner_client import Inference, ModelVersion
+from app.gateway.runner_client import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
 from app.runner.engine import Engine
 from app.statistics import VersionStatistics
@@ -77,6 +77,7 @@ class FakeRunners:
         gate: Inferences wait until it is open; it is open at first.
         error: What every inference raises, where it is set.
         inferences: All that were asked for.
+        changes: All loads and unloads that were asked for.
         num_cancelled: How many were cancelled while they waited.
     """
 
@@ -89,6 +90,7 @@ class FakeRunners:
         self.gate.set()
         self.error: Exception | None = None
         self.inferences: list[Inference] = []
+        self.changes: list[tuple[str, str]] = []
         self.num_running = 0
         self.most_running = 0
         self.num_cancelled = 0
@@ -109,6 +111,11 @@ class FakeRunners:
         if not self.is_up:
             raise ModelNotReadyError("the runner is not up")
         return self.known_statistics
+
+    async def change(self, action: ChangeAction, model_name: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.changes.append((action, model_name))
 
     async def infer(self, inference: Inference) -> Tensors:
         self.inferences.append(inference)

@@ -1,6 +1,7 @@
 """What README, Dockerfile and pyproject say is so."""
 
 import ast
+import json
 import re
 import tomllib
 from importlib.metadata import EntryPoint
@@ -9,8 +10,11 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 from app.gateway.problems import PROBLEM_KINDS
+from app.gateway.triton_metrics import TRITON_METRICS
+from app.metrics import REQUESTS
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +123,18 @@ def test_commands_of_the_service_are_where_pyproject_says(name: str) -> None:
     command = EntryPoint(name, place, "gatecast.commands").load()
     assert isinstance(command, click.Command)
     assert command.name == name
+
+
+def test_dashboard_uses_only_metrics_that_exist() -> None:
+    panels = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    used = set(re.findall(r"\b(?:gatecast|nv)_\w+", " ".join(expressions)))
+    REQUESTS.labels("/", "monthly", "200")  # the registry is filled once its module is imported
+    families = [family for family in REGISTRY.collect() if family.name.startswith("gatecast")]
+    suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    known = {f"{one.name}{suffix}" for one in families for suffix in suffixes[one.type]}
+    assert used
+    assert used <= known | TRITON_METRICS
 
 
 def test_serving_needs_no_torch() -> None:

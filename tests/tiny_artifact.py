@@ -9,7 +9,7 @@ from app.artifact import Training
 from export.publish import to_artifact
 from models.checkpoint import Checkpoint
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 
 _SEED = 7
 _TINY: dict[str, Any] = {
@@ -27,7 +27,9 @@ def tiny_checkpoint(*, context_length: int = 64, **overrides: Any) -> Checkpoint
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         network = Forecaster(NetworkConfig(**_TINY | overrides)).eval()
-        torch.nn.init.normal_(network.head.outputs.weight, std=0.3)
+        for name, parameter in network.named_parameters():
+            if name.endswith("head.outputs.weight"):
+                torch.nn.init.normal_(parameter, std=0.3)
     training = Training(
         data_digest="0" * 16, num_series=0, num_observations=0, seed=_SEED, config={}
     )

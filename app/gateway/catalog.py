@@ -16,6 +16,7 @@ class ReadyModel:
     model_version: int
     interface: Interface
     card: Card | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Forecaster:
     model_version: int
     interface: Interface
     card: Card
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ class Catalog:
             raise ModelNotReadyError(
                 f"model {model_name} version {version.model_version} is not ready: {version.reason}"
             )
-        return ReadyModel(model_name, version.model_version, version.interface, version.card)
+        return ReadyModel(
+            model_name, version.model_version, version.interface, version.card, version.digest
+        )
 
     def find_forecaster(self, model_name: str, model_version: int | None) -> Forecaster:
         """Return a version that can make forecasts; None means the default.
@@ -111,7 +115,9 @@ class Catalog:
                 f"model {model_name} version {model.model_version} has no card: it takes and gives"
                 f" tensors, at /v2/models/{model_name}/infer"
             )
-        return Forecaster(model_name, model.model_version, model.interface, model.card)
+        return Forecaster(
+            model_name, model.model_version, model.interface, model.card, model.digest
+        )
 
     def check_any(self) -> None:
         """Tell whether anything is served at all.

@@ -79,6 +79,8 @@ class Edge:
         present = {name for name, _ in headers}
         headers += [item for item in _SAFE_HEADERS.items() if item[0] not in present]
         headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.model_digest:
+            headers.append((b"x-model-digest", f"sha256={exchange.model_digest}".encode()))
         if self._drain.is_draining and b"connection" not in present:
             headers.append((b"connection", b"close"))
         message["headers"] = headers

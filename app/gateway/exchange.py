@@ -25,6 +25,7 @@ class Exchange:
     started: float = field(default_factory=time.monotonic)
     route: str = UNMATCHED_ROUTE
     model_name: str = ""
+    model_digest: str = ""
     key_id: str = ""
     error_form: ErrorForm | None = None
     status: int = 0

@@ -1,5 +1,7 @@
 """Media types of files, and stamps as text."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ MEDIA_TYPES: dict[str, FileFormat] = {
     "application/x-ndjson": "jsonl",
     "application/vnd.apache.parquet": "parquet",
 }
+
+BYTES_CONTENT: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+"""What the API's description says of a body that is a file."""
 
 
 def is_file(content_type: str) -> bool:

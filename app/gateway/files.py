@@ -15,7 +15,7 @@ from app.files.columns import ColumnRoles
 from app.files.reading import RawTable, read_file
 from app.files.series import FileContent, FileSeries, read_series
 from app.gateway.body import read_body
-from app.gateway.file_types import MEDIA_TYPES, format_of, format_stamps_of
+from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_of, format_stamps_of
 from app.settings import Settings
 
 ColumnName = Annotated[
@@ -105,7 +105,7 @@ class FileEndpoints:
 
 def series_request_body() -> dict[str, Any]:
     """Declare the body of the route."""
-    content: dict[str, Any] = {name: {} for name in MEDIA_TYPES}
+    content = dict.fromkeys(MEDIA_TYPES, BYTES_CONTENT)
     content["text/csv"]["example"] = "item_id,timestamp,target\nA,2024-01-01,3\nA,2024-02-01,5\n"
     return {"requestBody": {"required": True, "content": content}}
 

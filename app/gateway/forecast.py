@@ -80,7 +80,9 @@ class ForecastEndpoints:
         self, request: Request, model_name: str, model_version: int | None, options: FileOptions
     ) -> Response:
         model = self._catalog.find_forecaster(model_name, model_version)
-        exchange_of(request.scope).model_name = model.model_name
+        exchange = exchange_of(request.scope)
+        exchange.model_name = model.model_name
+        exchange.model_digest = model.digest
         return await self._files.answer(request, model, options)
 
     async def _answer(
@@ -94,6 +96,7 @@ class ForecastEndpoints:
         exchange = exchange_of(request.scope)
         model = self._catalog.find_forecaster(model_name, model_version)
         exchange.model_name = model.model_name
+        exchange.model_digest = model.digest
         prepared = await self._read(request, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
         async with cancel_when_caller_leaves(request.receive):

@@ -57,6 +57,7 @@ class InferEndpoints:
         exchange = exchange_of(request.scope)
         model = self._catalog.find_ready(model_name, model_version)
         exchange.model_name = model.model_name
+        exchange.model_digest = model.digest
         asked = await self._read(request, model)
         inputs = fit_inputs(asked.inputs, model.interface)
         wanted = wanted_outputs(asked, model.interface)

@@ -14,7 +14,7 @@ from app.gateway.catalog import Catalog
 from app.gateway.exchange import exchange_of
 from app.gateway.forecast import ModelName, ModelVersionNumber
 from app.gateway.health import HealthEndpoints
-from app.gateway.runner_client import ModelVersion, Runners
+from app.gateway.runner_client import ChangeAction, ModelVersion, Runners
 from app.settings import Settings
 from app.statistics import VersionStatistics
 
@@ -35,6 +35,14 @@ Json = dict[str, Any]
 
 class _IndexRequest(msgspec.Struct):
     ready: bool = False
+
+
+class _ChangeRequest(msgspec.Struct):
+    parameters: dict[str, Any] = {}
+
+
+_IGNORED_PARAMETERS = {"unload_dependents"}
+"""No model depends on another."""
 
 
 class OipEndpoints:
@@ -118,24 +126,41 @@ class OipEndpoints:
 
     async def repository_index(self, request: Request) -> Response:
         """List every version in the repository, and why it is not ready where it is not."""
-        body = await read_body(
+        is_ready_only = _read_index_request(await self._read(request)).ready
+        versions = [version for model in self._catalog.models() for version in model.versions]
+        return JSONResponse([_index_entry(v) for v in versions if v.is_ready or not is_ready_only])
+
+    async def load_model(self, request: Request, model_name: ModelName) -> Json:
+        """Serve the newest version of a model, in place of what is served now."""
+        return await self._change("load", request, model_name)
+
+    async def unload_model(self, request: Request, model_name: ModelName) -> Json:
+        """Serve a model no more; requests that have chosen it are still answered."""
+        return await self._change("unload", request, model_name)
+
+    async def _change(self, action: ChangeAction, request: Request, model_name: str) -> Json:
+        exchange_of(request.scope).model_name = model_name
+        if self._settings.model_control != "explicit":
+            raise NotSupportedError(
+                "models are loaded and unloaded by request only where GATECAST_MODEL_CONTROL is"
+                f" explicit; it is {self._settings.model_control}"
+            )
+        parameters = _read_change_request(await self._read(request)).parameters
+        if parameters.keys() - _IGNORED_PARAMETERS:
+            raise NotSupportedError(
+                "a model's file and config come from the model repository alone"
+            )
+        await self._runners.change(action, model_name)
+        return {}
+
+    async def _read(self, request: Request) -> bytes:
+        return await read_body(
             request.scope,
             request.receive,
             encodings=(),
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
-        is_ready_only = _read_index_request(body).ready
-        versions = [version for model in self._catalog.models() for version in model.versions]
-        return JSONResponse([_index_entry(v) for v in versions if v.is_ready or not is_ready_only])
-
-    async def load_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
-        """Refuse to load a model: the repository is read once, at start."""
-        raise _fixed_repository()
-
-    async def unload_model(self, model_name: ModelName) -> Response:  # noqa: ARG002 - documented
-        """Refuse to unload a model: the repository is read once, at start."""
-        raise _fixed_repository()
 
     def _ready(self, model_name: str, model_version: int | None) -> Json:
         model = self._catalog.find_ready(model_name, model_version)
@@ -160,6 +185,7 @@ def _index_entry(version: ModelVersion) -> Json:
         "version": str(version.model_version),
         "state": "READY" if version.is_ready else "UNAVAILABLE",
         "reason": version.reason,
+        "sha256": version.digest,
     }
 
 
@@ -170,7 +196,8 @@ def _read_index_request(body: bytes) -> _IndexRequest:
         raise InvalidInputError("the body must be empty, or an object with ready") from error
 
 
-def _fixed_repository() -> NotSupportedError:
-    return NotSupportedError(
-        "the model repository is fixed while the service runs; restart it to load or unload a model"
-    )
+def _read_change_request(body: bytes) -> _ChangeRequest:
+    try:
+        return msgspec.json.decode(body or b"{}", type=_ChangeRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError("the body must be empty, or an object with parameters") from error

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from app.gateway.access import Access, access_table
 from app.gateway.error_bodies import PROBLEM_MEDIA_TYPE
 from app.gateway.file_forecast import ANSWER_TYPES
-from app.gateway.file_types import MEDIA_TYPES
+from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES
 from app.gateway.forecast_schemas import ForecastRequest, ForecastResponse, Problem
 from app.settings import Settings
 
@@ -98,7 +98,7 @@ def forecast_responses() -> dict[int | str, Json]:
     """Declare all answers of a forecast route."""
     schema = {"$ref": _SCHEMA.format(name=ForecastResponse.__name__)}
     content: Json = {"application/json": {"schema": schema}}
-    content |= {name: {} for name in ANSWER_TYPES}
+    content |= dict.fromkeys(ANSWER_TYPES, BYTES_CONTENT)
     description = "Forecasts, or errors of single series, in the order of the request."
     success: dict[int | str, Json] = {200: {"description": description, "content": content}}
     return success | problem_responses(FORECAST_STATUSES)
@@ -108,7 +108,7 @@ def forecast_request_body() -> Json:
     """Declare the body of a forecast route."""
     schema = {"$ref": _SCHEMA.format(name=ForecastRequest.__name__)}
     content: Json = {"application/json": {"schema": schema, "examples": FORECAST_EXAMPLES}}
-    content |= {name: {} for name in MEDIA_TYPES}
+    content |= dict.fromkeys(MEDIA_TYPES, BYTES_CONTENT)
     return {"requestBody": {"required": True, "content": content}}
 
 

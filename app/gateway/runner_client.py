@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 from typing_extensions import override
@@ -29,6 +29,8 @@ from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
+    ChangeReply,
+    ChangeRequest,
     FrameProtocol,
     InferFailure,
     InferRequest,
@@ -57,6 +59,7 @@ class ModelVersion:
         interface: None where it did not load.
         reason: Why it did not load; empty where it did.
         card: None where it did not load, and where it is served as tensors alone.
+        digest: SHA-256 of its file, empty where it did not load.
     """
 
     model_name: str
@@ -64,6 +67,7 @@ class ModelVersion:
     interface: Interface | None
     reason: str = ""
     card: Card | None = None
+    digest: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -92,6 +96,9 @@ class Inference:
     sequence: SequencePart | None = None
 
 
+ChangeAction = Literal["load", "unload"]
+
+
 class Runners(Protocol):
     """All runners, as the rest of the gateway sees them."""
 
@@ -114,6 +121,17 @@ class Runners(Protocol):
 
         Raises:
             ModelNotReadyError: No runner is up.
+            DeadlineExceededError: A runner did not answer in time.
+        """
+        ...
+
+    async def change(self, action: ChangeAction, model_name: str) -> None:
+        """Load the newest version of a model on all runners, or unload it.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            ModelRefusedError: Its newest version is not sound; what was served before still is.
+            ModelNotReadyError: No runner is up, or one was lost.
             DeadlineExceededError: A runner did not answer in time.
         """
         ...
@@ -144,10 +162,19 @@ class RunnerPool:
         sockets: One path for each runner.
         silence_s: A runner that was not heard of for so long is not ready.
         max_queue_steps: Most time steps that may wait for one runner.
+        change_timeout_s: Longest that loading a model may take.
     """
 
-    def __init__(self, sockets: Sequence[Path], *, silence_s: float, max_queue_steps: int) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[Path],
+        *,
+        silence_s: float,
+        max_queue_steps: int,
+        change_timeout_s: float = 120.0,
+    ) -> None:
         self._sockets = sockets
+        self._change_timeout_s = change_timeout_s
         self.connected = asyncio.Event()
         """Set once the first runner has said what it serves."""
         self._silence_s = silence_s
@@ -177,8 +204,14 @@ class RunnerPool:
         return next((c.device for c in self._connections.values()), "")
 
     def models(self) -> Sequence[ModelVersion]:
-        """List every version in the repository, ready or not."""
-        return next((c.models for c in self._connections.values() if c.device), ())
+        """List every version that a runner has looked at; while they change, runners may differ."""
+        found: dict[tuple[str, int], ModelVersion] = {}
+        for connection in self._connections.values():
+            for model in connection.models:
+                key = (model.model_name, model.model_version)
+                if key not in found or model.is_ready:
+                    found[key] = model
+        return list(found.values())
 
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
@@ -186,7 +219,10 @@ class RunnerPool:
         if not live:
             raise _no_runner()
         if inference.sequence is None:
-            connection = min(live, key=lambda c: c.outstanding_steps)
+            key = (inference.model_name, inference.model_version)
+            # A version that no runner lists any more was replaced a moment ago: all still have it.
+            holders = [c for c in live if key in c.ready_versions] or live
+            connection = min(holders, key=lambda c: c.outstanding_steps)
         else:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
@@ -205,6 +241,17 @@ class RunnerPool:
                 key = (one.model_name, one.model_version)
                 totals.setdefault(key, VersionStatistics(*key)).add(one)
         return list(totals.values())
+
+    async def change(self, action: ChangeAction, model_name: str) -> None:
+        """Load or unload a model on all runners, as ``Runners.change``."""
+        live = self._live()
+        if not live:
+            raise _no_runner()
+        deadline = time.monotonic() + self._change_timeout_s
+        changes = (c.change(action, model_name, deadline) for c in live)
+        for outcome in await asyncio.gather(*changes, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def _find_keeper(
         self, part: SequencePart, live: Sequence["RunnerConnection"]
@@ -246,6 +293,7 @@ class RunnerConnection(FrameProtocol):
         self._described = described
         self.device = ""
         self.models: tuple[ModelVersion, ...] = ()
+        self.ready_versions: frozenset[tuple[str, int]] = frozenset()
         self.last_heard_at = time.monotonic()
         self.outstanding_steps = 0
         self.lost = asyncio.Event()
@@ -275,6 +323,15 @@ class RunnerConnection(FrameProtocol):
         finally:
             self._calls.pop(request_id, None)
 
+    async def change(self, action: ChangeAction, model_name: str, deadline: float) -> None:
+        """Have the runner load or unload a model."""
+        request_id = next(self._ids)
+        frame = encode(ChangeRequest(request_id, action, model_name))
+        try:
+            await self._ask(request_id, frame, deadline)
+        finally:
+            self._calls.pop(request_id, None)
+
     async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
@@ -288,21 +345,23 @@ class RunnerConnection(FrameProtocol):
     def frame_received(self, body: bytes) -> None:
         self.last_heard_at = time.monotonic()
         match _decoder.decode(body):
-            case InferResult(id=request_id, outputs=outputs):
-                if call := self._take(request_id):
-                    call.set_result(unpack_tensors(outputs))
+            case InferResult() as result:
+                self._settle(result.id, unpack_tensors(result.outputs))
             case InferFailure() as failure:
                 if call := self._take(failure.id):
                     call.set_exception(_to_error(failure))
-            case StatisticsReply(id=request_id, models=models):
-                if call := self._take(request_id):
-                    call.set_result(models)
+            case StatisticsReply() as reply:
+                self._settle(reply.id, reply.models)
+            case ChangeReply() as reply:
+                self._settle(reply.id, None)
             case RunnerStatus() as status:
-                self.device = status.device
-                self.models = tuple(_to_model_version(model) for model in status.models)
-                self._described.set()
+                self._describe(status)
             case _:
                 pass
+
+    def _settle(self, request_id: int, result: object) -> None:
+        if call := self._take(request_id):
+            call.set_result(result)
 
     @override
     def closed(self) -> None:
@@ -311,6 +370,14 @@ class RunnerConnection(FrameProtocol):
             if not call.done():
                 call.set_exception(ModelNotReadyError("the runner was lost; it is being replaced"))
         self.lost.set()
+
+    def _describe(self, status: RunnerStatus) -> None:
+        self.device = status.device
+        self.models = tuple(_to_model_version(model) for model in status.models)
+        self.ready_versions = frozenset(
+            (model.model_name, model.model_version) for model in self.models if model.is_ready
+        )
+        self._described.set()
 
     def _take(self, request_id: int) -> asyncio.Future[Any] | None:
         call = self._calls.pop(request_id, None)
@@ -341,6 +408,7 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
         interface=Interface.from_json(model.interface) if model.interface else None,
         reason=model.reason,
         card=Card.model_validate_json(model.card) if model.card else None,
+        digest=model.digest,
     )
 
 

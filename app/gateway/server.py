@@ -126,7 +126,10 @@ async def _serve(
 ) -> None:
     drain, stopped = Drain(), asyncio.Event()
     pool = RunnerPool(
-        runners, silence_s=settings.watchdog_s, max_queue_steps=settings.max_queue_steps
+        runners,
+        silence_s=settings.watchdog_s,
+        max_queue_steps=settings.max_queue_steps,
+        change_timeout_s=settings.startup_timeout_s,
     )
     config = uvicorn.Config(
         create_app(settings, pool, drain),

@@ -18,7 +18,7 @@ from app.errors import (
 from app.runner.engine import Engine
 from app.runner.merging import merge, split
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
-from app.statistics import RunTimes, VersionStatistics
+from app.statistics import RunTimes, VersionStatistics, failure_reason
 from app.tensors import Tensors
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,11 @@ class DynamicBatcher:
     def abandon(self, request: PendingRequest) -> None:
         """Forget a request whose caller has left; it will not run if it has not begun."""
         self._queue.abandon(request)
+
+    def read_statistics(self) -> VersionStatistics:
+        """Return what was done, and how much waits now."""
+        self.statistics.pending_count = len(self._queue)
+        return self.statistics
 
     async def drain(self) -> None:
         """Refuse new requests and wait until those in the queue are answered."""
@@ -182,7 +187,9 @@ class DynamicBatcher:
     def _fail(self, requests: Sequence[PendingRequest], error: GatecastError) -> None:
         now = self._clock()
         for request in requests:
-            self.statistics.fail.record(now - request.terms.queued_at)
+            # who has left is not there to be answered
+            reason = failure_reason(error) if request.is_waiting else "CANCELED"
+            self.statistics.record_failure(now - request.terms.queued_at, reason)
             request.answer(error)
 
     def _account(

@@ -82,6 +82,8 @@ class OrtEngine:
         golden_case: GoldenCase | None = None,
     ) -> None:
         self.digest = digest
+        self.file_digest = digest
+        """SHA-256 of the whole file; ``digest`` of an artifact leaves its own place in it out."""
         self.interface = interface
         self.providers: list[str] = list(session.get_providers())
         self._session = session
@@ -113,6 +115,7 @@ class OrtEngine:
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise ArtifactError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+        engine.file_digest = hashlib.sha256(model).hexdigest()
         if device == "cuda" and _CUDA_PROVIDER not in engine.providers:
             raise ArtifactError("CUDA was asked for, but ONNX Runtime fell back to the CPU")
         return engine

@@ -25,11 +25,13 @@ from app.lifeline import (
 )
 from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
-from app.runner.engine import Device, cuda_is_usable
+from app.runner.engine import Device, Engine, cuda_is_usable
+from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
-from app.runner.repository import LoadedModel, load_repository
+from app.runner.repository import LoadedModel, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
+from app.runner.shelf import ModelShelf, load_first
 from app.settings import Settings, load_settings
 
 _RUNS_PER_WATCHDOG = 6
@@ -55,13 +57,15 @@ def main() -> None:
             sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
         if arguments.restarts:
             metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
-        directory = settings.model_repository
-        memory = settings.gpu_mem_limit_bytes
-        models = load_repository(directory, device, gpu_mem_limit_bytes=memory)
+        repository = Repository(
+            settings.model_repository, device, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes
+        )
+        models = load_first(repository, _memory_of(arguments.socket))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
         sys.exit(STARTUP_FAILURE_STATUS)
-    uvloop.run(_serve(settings, models, device, lifeline, socket=arguments.socket, note=note))
+    runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+    uvloop.run(runner.serve(models, note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -82,50 +86,76 @@ def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, st
     return "cpu", "CUDA was not found"
 
 
-async def _serve(
-    settings: Settings,
-    models: list[LoadedModel],
-    device: Device,
-    lifeline: Lifeline,
-    *,
-    socket: Path,
-    note: str,
-) -> None:
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with AsyncExitStack() as stack:
-        executor = None
-        if device == "cuda":
-            executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="cuda"))
-        batchers = {
-            (model.model_name, model.model_version): await stack.enter_async_context(
-                DynamicBatcher(
-                    model.engine,
-                    _limits_of(settings),
-                    model_name=model.model_name,
-                    model_version=model.model_version,
-                    executor=executor,
-                )
-            )
-            for model in models
-            if model.engine is not None
-        }
-        sequences = Sequences(
-            max_sequences=settings.max_sequences,
-            idle_timeout_s=settings.sequence_idle_timeout_s,
-        )
-        server = RunnerServer(models, batchers, device, sequences)
-        await server.listen(socket)
-        lifeline.report(
-            ReadyReport(device=device, note=note, models=[_report_of(model) for model in models])
+class _Runner:
+    """One runner, from its first model to its last answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        device: Device,
+        lifeline: Lifeline,
+        *,
+        socket: Path,
+    ) -> None:
+        self._settings = settings
+        self._repository = repository
+        self._device: Device = device
+        self._lifeline = lifeline
+        self._socket = socket
+        self._executor = ThreadPoolExecutor(1, "cuda") if device == "cuda" else None
+
+    async def serve(self, models: list[list[LoadedModel]], note: str) -> None:
+        """Serve, at first ``models``, until told to stop."""
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        async with AsyncExitStack() as stack:
+            shelf = await stack.enter_async_context(self._shelf())
+            server = RunnerServer(shelf, self._device, self._sequences())
+            for versions in models:
+                await shelf.put(versions)
+            await server.listen(self._socket)
+            reports = [_report_of(model) for model in shelf.models()]
+            self._lifeline.report(ReadyReport(device=self._device, note=note, models=reports))
+            if self._settings.model_control == "poll":
+                poller = Poller(self._repository, shelf)
+                polling = asyncio.create_task(poller.poll(self._settings.poll_interval_s))
+                stack.callback(polling.cancel)
+
+            def beat() -> bool:
+                server.beat()
+                return not server.is_stuck(self._settings.watchdog_s)
+
+            await self._lifeline.beat_until(stopped, is_well=beat)
+            await server.close()
+
+    def _shelf(self) -> ModelShelf:
+        return ModelShelf(
+            self._repository,
+            self._batcher,
+            memory=_memory_of(self._socket),
+            retire_after_s=self._settings.retire_after_s,
         )
 
-        def beat() -> bool:
-            server.beat()
-            return not server.is_stuck(settings.watchdog_s)
+    def _batcher(self, model_name: str, model_version: int, engine: Engine) -> DynamicBatcher:
+        return DynamicBatcher(
+            engine,
+            _limits_of(self._settings),
+            model_name=model_name,
+            model_version=model_version,
+            executor=self._executor,
+        )
 
-        await lifeline.beat_until(stopped, is_well=beat)
-        await server.close()
+    def _sequences(self) -> Sequences:
+        return Sequences(
+            max_sequences=self._settings.max_sequences,
+            idle_timeout_s=self._settings.sequence_idle_timeout_s,
+        )
+
+
+def _memory_of(socket: Path) -> Path:
+    """Return the file that outlives a runner and says what it served."""
+    return socket.with_suffix(".models")
 
 
 def _limits_of(settings: Settings) -> BatchLimits:

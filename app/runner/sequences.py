@@ -28,6 +28,7 @@ from app.errors import (
 from app.interface import Interface
 from app.runner.batcher import DynamicBatcher
 from app.runner.queue import PendingRequest
+from app.statistics import failure_reason
 from app.tensors import Tensors
 from app.wire import SequencePart
 
@@ -235,7 +236,7 @@ class Sequences:
 
     def _refuse(self, turn: Turn, error: GatecastError) -> None:
         waited = self._clock() - turn.request.terms.queued_at
-        turn.batcher.statistics.fail.record(waited)
+        turn.batcher.statistics.record_failure(waited, failure_reason(error))
         turn.request.answer(error)
 
     def _unknown(self, key: Key) -> UnknownSequenceError:

@@ -3,23 +3,25 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import msgspec
 from typing_extensions import override
 
-from app.errors import GatecastError, InvalidInputError, ModelNotFoundError, RetryableError
-from app.runner.batcher import DynamicBatcher
+from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
-from app.statistics import VersionStatistics
+from app.runner.shelf import ModelShelf
+from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
+    ChangeReply,
+    ChangeRequest,
     FrameProtocol,
     Heartbeat,
     InferFailure,
@@ -41,28 +43,22 @@ _decoder = msgspec.msgpack.Decoder(ToRunner)
 
 
 class RunnerServer:
-    """Serves loaded models to every gateway that connects.
+    """Serves the models of a shelf to every gateway that connects.
 
     Args:
-        models: What the repository gave, refused versions included.
-        batchers: One for each version that loaded, by name and version.
+        shelf: The models.
         device: Where they run.
         sequences: States that are carried from request to request.
     """
 
-    def __init__(
-        self,
-        models: list[LoadedModel],
-        batchers: Mapping[tuple[str, int], DynamicBatcher],
-        device: str,
-        sequences: Sequences,
-    ) -> None:
+    def __init__(self, shelf: ModelShelf, device: str, sequences: Sequences) -> None:
+        self._shelf = shelf
+        self._device = device
         self._sequences = sequences
-        self._models = {(m.model_name, m.model_version): m for m in models}
-        self._batchers = batchers
         self._connections: set[GatewayConnection] = set()
+        self._changes: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.status = _status_of(models, device)
+        shelf.changed = self._tell_status
 
     async def listen(self, path: Path) -> None:
         """Accept gateways on a Unix socket at ``path``."""
@@ -74,7 +70,7 @@ class RunnerServer:
         """Answer what is queued, then close every connection."""
         if self._server is not None:
             self._server.close()
-        await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
+        await self._shelf.drain()
         for connection in list(self._connections):
             connection.close()
 
@@ -90,13 +86,13 @@ class RunnerServer:
         now = time.monotonic()
         return any(
             batcher.running_since is not None and now - batcher.running_since > longest_run_s
-            for batcher in self._batchers.values()
+            for batcher in self._shelf.batchers()
         )
 
     def add(self, connection: "GatewayConnection") -> None:
         """Welcome a gateway."""
         self._connections.add(connection)
-        connection.send(encode(self.status))
+        connection.send(encode(self._status()))
 
     def remove(self, connection: "GatewayConnection") -> None:
         """Forget a gateway that is gone."""
@@ -108,13 +104,10 @@ class RunnerServer:
         Raises:
             GatecastError: It can not be queued.
         """
-        key = (message.model_name, message.model_version)
-        batcher, model = self._batchers.get(key), self._models.get(key)
-        if batcher is None or model is None or model.engine is None:
-            raise ModelNotFoundError("this runner does not serve that model version")
+        served = self._shelf.find(message.model_name, message.model_version)
+        batcher, interface = served.batcher, served.engine.interface
         arrived = time.monotonic()
         try:
-            interface = model.engine.interface
             inputs = _unpack(message)
             check_inputs(inputs, interface)
             check_outputs(message.outputs, interface)
@@ -131,13 +124,42 @@ class RunnerServer:
             turn = Turn(message.sequence, request, batcher, interface)
             self._sequences.submit(turn)
             return partial(self._sequences.abandon, turn)
-        except GatecastError:
-            batcher.statistics.fail.record(time.monotonic() - arrived)
+        except GatecastError as error:
+            waited = time.monotonic() - arrived
+            batcher.statistics.record_failure(waited, failure_reason(error))
             raise
 
     def statistics(self) -> list[VersionStatistics]:
         """Return what every version that loaded has done."""
-        return [batcher.statistics for batcher in self._batchers.values()]
+        return [batcher.read_statistics() for batcher in self._shelf.batchers()]
+
+    def change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
+        """Load or unload a model, and answer when that is done."""
+        change = asyncio.create_task(self._change(message, connection))
+        self._changes.add(change)
+        change.add_done_callback(self._changes.discard)
+
+    async def _change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
+        act = self._shelf.load if message.action == "load" else self._shelf.unload
+        try:
+            await act(message.model_name)
+        except GatecastError as error:
+            connection.answer(message.id, error)
+        except Exception:
+            logger.exception("model %s: %s failed", message.model_name, message.action)
+            connection.answer(message.id, EngineError("the model could not be changed"))
+        else:
+            connection.send(encode(ChangeReply(message.id)))
+
+    def _tell_status(self) -> None:
+        frame = encode(self._status())
+        for connection in self._connections:
+            connection.send(frame)
+
+    def _status(self) -> RunnerStatus:
+        models = self._shelf.models()
+        providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
+        return RunnerStatus(self._device, providers, [_describe(model) for model in models])
 
 
 class GatewayConnection(FrameProtocol):
@@ -167,6 +189,9 @@ class GatewayConnection(FrameProtocol):
             if abandon := self._pending.pop(message.id, None):
                 abandon()
             return
+        if isinstance(message, ChangeRequest):
+            self._server.change(message, self)
+            return
         if isinstance(message, StatisticsRequest):
             self.send(encode(StatisticsReply(message.id, self._server.statistics())))
             return
@@ -193,11 +218,6 @@ def _unpack(message: InferRequest) -> Tensors:
         raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
 
 
-def _status_of(models: list[LoadedModel], device: str) -> RunnerStatus:
-    providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
-    return RunnerStatus(device, providers, [_describe(model) for model in models])
-
-
 def _describe(model: LoadedModel) -> ServedModel:
     engine = model.engine
     return ServedModel(
@@ -206,4 +226,5 @@ def _describe(model: LoadedModel) -> ServedModel:
         reason=model.reason,
         interface=engine.interface.to_json() if engine is not None else "",
         card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+        digest=engine.file_digest if engine is not None else "",
     )

@@ -65,7 +65,7 @@ def _score_median(
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(LOADERS)))
-@click.option("--seeds", default=3, help="Networks trained on each set; 0 scores the rivals alone.")
+@click.option("--seeds", default=1, help="Forecasters trained on each set; 0: rivals alone.")
 @click.option("--fresh", is_flag=True, help="Measure again what there are results of.")
 def main(names: tuple[str, ...], seeds: int, *, fresh: bool) -> None:
     """Measure accuracy on the sets NAMES, on all if none is named."""

@@ -28,7 +28,7 @@ class Result:
 
     scores: Scores
     seconds: float
-    num_steps: int = 0
+    num_steps: tuple[int, ...] = ()
     transform: str = ""
 
 
@@ -63,6 +63,6 @@ def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, Flo
         checkpoint = train_forecaster(Plan(items, config, options), Path(directory), console)
     forecasts = forecast_windows(checkpoint.network, data.windows)
     seconds = round(time.monotonic() - started, 1)
-    num_steps = int(str(checkpoint.training.config["num_steps"]))
+    num_steps = tuple(checkpoint.training.config["num_steps"])
     scores = score_forecasts(data, forecasts)
     return Result(scores, seconds, num_steps, config.transform), forecasts

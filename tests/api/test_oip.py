@@ -59,13 +59,6 @@ async def test_every_error_is_one_sentence(client: AsyncClient, path: str, statu
     assert "detail" not in answer.json()["error"]
 
 
-@pytest.mark.parametrize("operation", ["load", "unload"])
-async def test_repository_is_fixed(client: AsyncClient, operation: str) -> None:
-    answer = await client.post(f"/v2/repository/models/monthly/{operation}", json={})
-    assert answer.status_code == 501
-    assert "repository is fixed" in answer.json()["error"]
-
-
 async def test_stranger_gets_one_sentence(tmp_path: Path, runners: FakeRunners) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{create_key().line}\n")

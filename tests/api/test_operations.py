@@ -2,9 +2,12 @@ import re
 from pathlib import Path
 
 from httpx import AsyncClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.gateway.drain import Drain
 from app.gateway.runner_client import ModelVersion
+from app.gateway.triton_metrics import TRITON_METRICS
+from app.statistics import VersionStatistics
 from tests.fakes import LEVELS, FakeRunners
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "air_passengers.csv"
@@ -48,6 +51,39 @@ async def test_metrics_are_in_prometheus_form(client: AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert "# TYPE gatecast_requests_total counter" in answer.text
+
+
+async def test_metrics_speak_tritons_words(client: AsyncClient, runners: FakeRunners) -> None:
+    one = VersionStatistics("monthly", 2, inference_count=7, execution_count=3, pending_count=4)
+    one.success.record(0.002, count=5)
+    one.requests.record((0.001, 0.5, 0.0), count=5)
+    one.record_failure(0.1, "REJECTED")
+    runners.known_statistics = [one]
+    lines = (await client.get("/metrics")).text.splitlines()
+    labels = 'model="monthly",version="2"'
+    assert f"nv_inference_request_success{{{labels}}} 5" in lines
+    assert f"nv_inference_count{{{labels}}} 7" in lines
+    assert f"nv_inference_exec_count{{{labels}}} 3" in lines
+    assert f"nv_inference_request_duration_us{{{labels}}} 10000" in lines
+    assert f"nv_inference_compute_infer_duration_us{{{labels}}} 2500000" in lines
+    assert f'nv_inference_request_failure{{{labels},reason="REJECTED"}} 1' in lines
+    assert f'nv_inference_request_failure{{{labels},reason="BACKEND"}} 0' in lines
+    assert f"nv_inference_pending_request_count{{{labels}}} 4" in lines
+
+
+async def test_metrics_of_tritons_names_parse(client: AsyncClient, runners: FakeRunners) -> None:
+    runners.known_statistics = [VersionStatistics("monthly", 2)]
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    # the parser, as OpenMetrics wants it, lets every counter end in _total
+    samples = {s.name.removesuffix("_total") for family in families for s in family.samples}
+    assert samples >= TRITON_METRICS
+
+
+async def test_metrics_do_not_need_a_runner(client: AsyncClient, runners: FakeRunners) -> None:
+    runners.is_up = False
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert "nv_inference_count{" not in answer.text
 
 
 async def test_models_are_listed_with_versions_and_reasons(client: AsyncClient) -> None:

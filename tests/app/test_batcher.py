@@ -26,6 +26,7 @@ from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.statistics import Duration
 from app.tensors import Tensors
 from tests.fake_engine import INTERFACE, FakeEngine
+from tests.fakes import ManualClock
 from tests.waiting import until
 
 LIMITS = BatchLimits(8, 4096, 0.5, 0.25, 20_000, 0.0)
@@ -317,3 +318,25 @@ async def test_statistics_count_failures() -> None:
         with pytest.raises(EngineError):
             await caller.answer()
         assert (batching.statistics.fail.count, batching.statistics.success.count) == (1, 0)
+        assert batching.statistics.failures == {"BACKEND": 1}
+
+
+async def test_statistics_tell_expired_from_abandoned_requests() -> None:
+    gate = threading.Event()
+    clock = ManualClock()
+    first, expired, left = Caller([1.0]), Caller([1.0], deadline=1.0), Caller([1.0])
+    with ThreadPoolExecutor(1) as pool:
+        async with batcher(FakeEngine(gate), executor=pool, clock=clock) as batching:
+            batching.submit(first.request)
+            await until(lambda: batching.running_since is not None)
+            batching.submit(expired.request)
+            batching.submit(left.request)
+            assert batching.read_statistics().pending_count == 2
+            batching.abandon(left.request)
+            clock.now = 2.0
+            gate.set()
+            with pytest.raises(DeadlineExceededError):
+                await expired.answer()
+            await batching.drain()
+            assert batching.statistics.failures == {"REJECTED": 1, "CANCELED": 1}
+            assert batching.read_statistics().pending_count == 0

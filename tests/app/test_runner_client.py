@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.artifact import MODEL_FILE
 from app.errors import (
     DeadlineExceededError,
     EngineError,
     InvalidInputError,
     ModelNotFoundError,
     ModelNotReadyError,
+    ModelRefusedError,
     OverloadedError,
     UnknownSequenceError,
 )
@@ -25,9 +27,10 @@ from app.gateway.runner_client import Inference, RunnerPool
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
 from app.runner.queue import BatchLimits
-from app.runner.repository import LoadedModel
+from app.runner.repository import LoadedModel, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
+from app.runner.shelf import ModelShelf
 from app.tensors import Tensors
 from app.wire import SequencePart
 from tests.fake_engine import FakeEngine
@@ -55,10 +58,22 @@ async def runner(
     executor: ThreadPoolExecutor | None = None,
 ) -> AsyncIterator[RunnerServer]:
     """A runner server whose card is real and whose runs may be faked."""
-    models = [LoadedModel(*KEY, ort_engine), LoadedModel("tiny", 2, None, "damaged")]
-    batching = DynamicBatcher(engine or ort_engine, LIMITS, model_name="tiny", executor=executor)
-    async with batching:
-        server = RunnerServer(models, {KEY: batching}, "cpu", sequences())
+
+    def make_batcher(name: str, version: int, given: Engine) -> DynamicBatcher:
+        served = engine or given
+        return DynamicBatcher(
+            served, LIMITS, model_name=name, model_version=version, executor=executor
+        )
+
+    shelf = ModelShelf(
+        Repository(path.parent / "models", "cpu"),
+        make_batcher,
+        memory=path.with_suffix(".models"),
+        retire_after_s=0.2,
+    )
+    async with shelf:
+        server = RunnerServer(shelf, "cpu", sequences())
+        await shelf.put([LoadedModel("tiny", 2, None, "damaged"), LoadedModel(*KEY, ort_engine)])
         await server.listen(path)
         try:
             yield server
@@ -104,7 +119,7 @@ async def test_models_are_listed_with_their_cards_and_reasons(
     tmp_path: Path, ort_engine: OrtEngine
 ) -> None:
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
-        sound, refused = pool.models()
+        refused, sound = pool.models()
     assert sound.card == ort_engine.card
     assert (refused.interface, refused.card, refused.reason) == (None, None, "damaged")
 
@@ -310,3 +325,95 @@ async def test_statistics_without_a_runner_are_refused(tmp_path: Path) -> None:
     async with RunnerPool([tmp_path / "r"], silence_s=5.0, max_queue_steps=10) as pool:
         with pytest.raises(ModelNotReadyError):
             await pool.statistics()
+
+
+def publish(directory: Path, model: bytes, version: int) -> None:
+    path = directory / "models" / "tiny" / str(version) / MODEL_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model)
+
+
+async def test_loaded_version_takes_the_place_of_the_old_one(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    publish(tmp_path, tiny_artifact(hidden_size=6), 5)
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        await pool.change("load", "tiny")
+        assert [(m.model_version, m.is_ready) for m in pool.models()] == [(5, True)]
+        newest = await pool.infer(replace(inference([1.0, 2.0]), model_version=5))
+        chosen_before = await pool.infer(inference([1.0, 2.0]))
+    assert not np.array_equal(newest["quantiles"], chosen_before["quantiles"])
+
+
+async def test_version_that_was_replaced_long_ago_asks_to_try_again(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    publish(tmp_path, tiny_artifact(hidden_size=6), 5)
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        await pool.change("load", "tiny")
+
+        with pytest.raises(ModelNotReadyError, match="try again"):
+            await _infer_until_refused(pool)
+
+
+async def _infer_until_refused(pool: RunnerPool) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await pool.infer(inference([1.0, 2.0]))
+
+
+async def test_refused_version_leaves_the_old_one_serving(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    publish(tmp_path, tiny_artifact()[:-1], 7)
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(ModelRefusedError, match="tiny version 7 is refused: "):
+            await pool.change("load", "tiny")
+        listed = {m.model_version: m for m in pool.models()}
+        assert (listed[1].is_ready, listed[7].is_ready) == (True, False)
+        assert listed[7].reason
+        await pool.infer(inference([1.0, 2.0]))
+
+
+async def test_unloaded_model_is_listed_no_more(tmp_path: Path, ort_engine: OrtEngine) -> None:
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        await pool.change("unload", "tiny")
+        assert not pool.models()
+        assert not pool.is_ready
+        with pytest.raises(ModelNotFoundError):
+            await pool.change("unload", "tiny")
+
+
+@pytest.mark.parametrize("name", ["nobody", "..", "a/b", ""])
+async def test_model_that_is_not_in_the_repository_is_not_found(
+    tmp_path: Path, ort_engine: OrtEngine, name: str
+) -> None:
+    async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
+        with pytest.raises(ModelNotFoundError):
+            await pool.change("load", name)
+
+
+async def test_changes_need_a_runner(tmp_path: Path) -> None:
+    async with RunnerPool([tmp_path / "r"], silence_s=5.0, max_queue_steps=10) as pool:
+        with pytest.raises(ModelNotReadyError):
+            await pool.change("load", "tiny")
+
+
+async def test_requests_go_to_a_runner_that_serves_their_version(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    first, second = tmp_path / "first" / "r", tmp_path / "second" / "r"
+    for path in (first, second):
+        path.parent.mkdir()
+    publish(first.parent, tiny_artifact(hidden_size=6), 5)
+    async with (
+        runner(first, ort_engine),
+        runner(second, ort_engine),
+        RunnerPool([first, second], silence_s=5.0, max_queue_steps=10_000) as pool,
+    ):
+        await until(lambda: len({id(m) for m in pool.models()}) == 2)
+        with pytest.raises(ModelNotFoundError):  # the second repository does not hold it
+            await pool.change("load", "tiny")
+        assert {m.model_version for m in pool.models() if m.is_ready} == {1, 5}
+        for version in (1, 5) * 10:
+            await pool.infer(replace(inference([1.0, 2.0]), model_version=version))

@@ -90,6 +90,7 @@ async def serving_container(
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        await _read_to_the_end(process)
 
 
 def write_model(model_repository: Path, model: bytes, name: str = "tiny", version: int = 1) -> Path:
@@ -98,6 +99,13 @@ def write_model(model_repository: Path, model: bytes, name: str = "tiny", versio
     path.parent.mkdir(parents=True)
     path.write_bytes(model)
     return path
+
+
+async def _read_to_the_end(process: asyncio.subprocess.Process) -> None:
+    """Wait until the last child is gone: an open pipe would warn in some later test."""
+    assert process.stdout is not None
+    async with asyncio.timeout(_STOP_TIMEOUT_S):
+        await process.stdout.read()
 
 
 async def _read_banner(process: asyncio.subprocess.Process) -> str:

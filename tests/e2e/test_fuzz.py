@@ -64,7 +64,7 @@ async def _fuzz(url: str, config: Path, *options: str) -> str:
         "--phases=examples,coverage,fuzzing", "--workers=1", *options,
         "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
         "response_schema_conformance", "--generation-deterministic",
-        "--exclude-path-regex=/v2/repository/models/.*",  # 501: the repository is fixed
+        "--exclude-path-regex=/v2/repository/models/.*",  # 501: the models are fixed
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         cwd=config.parent,
     )  # fmt: skip

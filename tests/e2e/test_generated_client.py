@@ -1,11 +1,14 @@
 """A client that is generated from the service's own OpenAPI document."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from app.gateway.file_forecast import ANSWER_TYPES
+from app.gateway.file_types import MEDIA_TYPES
 from tests.e2e.client import Client
 from tests.e2e.service import serving
 
@@ -38,6 +41,10 @@ print(*first.quantiles["0.5"])
 """
 
 
+FILES = dict.fromkeys(MEDIA_TYPES | ANSWER_TYPES, "application/octet-stream")
+"""Bodies that the generator is told to take as bytes: it knows neither CSV nor Parquet."""
+
+
 def run(*command: str, directory: Path) -> str:
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -53,7 +60,7 @@ def run(*command: str, directory: Path) -> str:
 async def test_generated_client_forecasts(tiny_repository: Path, tmp_path: Path) -> None:
     generate = (
         "openapi-python-client", "generate", "--path=openapi.json", "--output-path=generated",
-        "--meta=none", "--fail-on-warning",
+        "--meta=none", "--fail-on-warning", "--config=config.json",
     )  # fmt: skip
     async with serving(tiny_repository) as service:
         async with Client(service.port) as client:
@@ -61,6 +68,7 @@ async def test_generated_client_forecasts(tiny_repository: Path, tmp_path: Path)
             body = {"series": [{"target": [1, 2, None, 4]}], "horizon": 2, "quantile_levels": [0.5]}
             native = (await client.post("/v1/models/tiny/forecast", body)).json()
         (tmp_path / "openapi.json").write_bytes(document)
+        (tmp_path / "config.json").write_text(json.dumps({"content_type_overrides": FILES}))
         await asyncio.to_thread(run, *generate, directory=tmp_path)
         address = f"http://127.0.0.1:{service.port}"
         output = await asyncio.to_thread(

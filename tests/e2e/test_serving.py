@@ -75,3 +75,13 @@ async def test_metrics_cover_all_processes(tiny_repository: Path) -> None:
         text = (await client.get("/metrics")).body.decode()
     assert 'gatecast_batch_rows_sum{model_name="tiny"} 10.0' in text
     assert "gatecast_request_duration_seconds_bucket" in text
+
+
+async def test_tritons_metrics_are_summed_over_runners(tiny_repository: Path) -> None:
+    settings = {"gateways": 2, "runners": 2}
+    async with serving(tiny_repository, **settings) as service, Client(service.port) as client:
+        for _ in range(5):
+            await client.post(FORECAST, {"series": [{"target": [1, 2]}, {"target": [3, 4]}]})
+        text = (await client.get("/metrics")).body.decode()
+    assert 'nv_inference_count{model="tiny",version="1"} 10\n' in text
+    assert 'nv_inference_request_success{model="tiny",version="1"} 5\n' in text

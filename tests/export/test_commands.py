@@ -62,7 +62,7 @@ def test_verify_accepts_the_directory_of_a_version(
 
 def test_verify_fails_beside_the_wrong_checkpoint(model_file: Path, tmp_path: Path) -> None:
     other = tiny_checkpoint()
-    other.network.head.hidden.weight.data.mul_(1.01)
+    other.network.get_parameter("members.0.head.hidden.weight").data.mul_(1.01)
     save_checkpoint(other, tmp_path / "other")
 
     result = CliRunner().invoke(verify, [str(model_file), "--checkpoint", str(tmp_path / "other")])

@@ -139,6 +139,8 @@ def _watch_layers(exported: Exported, samples: Tensors) -> list[_Watched]:
     model.graph.output.extend(shown)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     states = {state.name: state.initial_tensor(3) for state in exported.engine.card.states}
+    modules = exported.checkpoint.network.modules()
+    layers = [module for module in modules if isinstance(module, RecurrentLayer)]
     seen = dict(zip(names, session.run(names, samples | states), strict=True))
     return [
         _Watched(
@@ -147,6 +149,5 @@ def _watch_layers(exported: Exported, samples: Tensors) -> list[_Watched]:
             states=[seen[name][0] for name in node.input[5:]],
             outputs=[seen[node.output[0]][:, 0], *(seen[name][0] for name in node.output[1:])],
         )
-        for node, layer in zip(nodes, exported.checkpoint.network.layers, strict=True)
-        if isinstance(layer, RecurrentLayer)
+        for node, layer in zip(nodes, layers, strict=True)
     ]

@@ -23,6 +23,7 @@ _PAIRWISE = [
     ("gru", 2, "log", 1, {}),
     ("lstm", 1, "log", 4, _COVARIATES),
     ("gru", 3, "identity", 12, {}),
+    ("lstm", 2, "both", 4, _COVARIATES | {"num_members": 3}),
 ]
 _ALL = [
     case
@@ -34,8 +35,8 @@ _ALL = [
 
 
 def _name(case: tuple[Any, ...]) -> str:
-    cell, num_layers, transform, season, covariates = case
-    return f"{cell}-{num_layers}-{transform}-{season}-{'with' if covariates else 'no'}-covariates"
+    cell, num_layers, transform, season, rest = case
+    return f"{cell}-{num_layers}-{transform}-{season}-{'-'.join(rest) or 'alone'}"
 
 
 @pytest.fixture(scope="module", params=_PAIRWISE, ids=_name)
@@ -44,12 +45,10 @@ def case(request: pytest.FixtureRequest) -> Exported:
 
 
 def _export(choices: tuple[Any, ...]) -> Exported:
-    cell, num_layers, transform, season, covariates = choices
+    cell, num_layers, transform, season, rest = choices
     if choices == _PAIRWISE[0]:
         return export_tiny()
-    return export_tiny(
-        cell=cell, num_layers=num_layers, transform=transform, season=season, **covariates
-    )
+    return export_tiny(cell=cell, num_layers=num_layers, transform=transform, season=season, **rest)
 
 
 def test_ragged_series_with_gaps_give_the_numbers_of_pytorch(case: Exported) -> None:

@@ -15,7 +15,7 @@ from tests.tiny_artifact import tiny_checkpoint
 @pytest.fixture(scope="module")
 def other_weights() -> Checkpoint:
     other = tiny_checkpoint()
-    other.network.head.hidden.weight.data.mul_(1.01)
+    other.network.get_parameter("members.0.head.hidden.weight").data.mul_(1.01)
     return other
 
 

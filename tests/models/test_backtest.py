@@ -14,8 +14,8 @@ from models.backtest import (
     score,
 )
 from models.config import NetworkConfig
+from models.forecaster import Forecaster
 from models.metrics import EVALUATION_LEVELS
-from models.network import Forecaster
 from models.series import Series, SeriesSet
 
 

@@ -7,7 +7,7 @@ from app.artifact import Accuracy, Training
 from app.errors import InvalidInputError
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 
 TRAINING = Training(
     data_digest="0" * 64, num_series=2, num_observations=30, seed=1, config={"max_steps": 5}

@@ -101,17 +101,18 @@ def test_interrupted_training_continues_to_the_same_weights(
 ) -> None:
     program = "from models.commands import train; train()"
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    arguments = [str(data_file), "--output", str(stopped), *TINY, "--max-steps", "150"]
+    options = ["--max-steps", "150", "--search-steps", "--members", "2"]
+    arguments = [str(data_file), "--output", str(stopped), *TINY, *options]
     command = [sys.executable, "-c", program, *arguments]
     with subprocess.Popen(command) as process:  # noqa: S603
-        wait_for(stopped / "training" / "search.ckpt", process)
+        wait_for(stopped / "training" / "search-log.ckpt", process)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == CONTINUED
     assert not (stopped / "forecaster.json").exists()
 
-    output = run_train(data_file, stopped, "--max-steps", "150")
+    output = run_train(data_file, stopped, *options)
     assert "continuing the training that was stopped" in output
-    run_train(data_file, whole, "--max-steps", "150")
+    run_train(data_file, whole, *options)
     one, other = (load_checkpoint(each).network.state_dict() for each in (stopped, whole))
     assert all(torch.equal(one[name], other[name]) for name in other)
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.defaults import choose_config, choose_options
+from models.config import NetworkConfig
+from models.defaults import choose_config, choose_options, choose_season
 from models.series import Series, SeriesSet
 
 
@@ -17,7 +18,7 @@ def series_set(season: int, *values: float, copies: int = 1) -> SeriesSet:
     [
         pytest.param(1, 512, 6, 8, id="no season"),
         pytest.param(4, 512, 10, 8, id="quarters"),
-        pytest.param(12, 512, 26, 8, id="months"),
+        pytest.param(12, 512, 36, 8, id="months"),
         pytest.param(24, 512, 50, 8, id="hours"),
         pytest.param(168, 1008, 64, 5, id="hours of a week"),
         pytest.param(1440, 4096, 64, 1, id="minutes"),
@@ -35,12 +36,26 @@ def test_sizes_follow_the_season(
 
 
 def test_negative_values_choose_the_identity_transform() -> None:
-    assert transform_of(series_set(1, 0, 2)) == "log"
-    assert transform_of(series_set(1, -1, 2)) == "identity"
+    assert config_of(series_set(1, 0, 2)).transform == "both"
+    assert config_of(series_set(1, -1, 2)).transform == "identity"
 
 
-def transform_of(items: SeriesSet) -> str:
-    return choose_config(items, horizon=1, context_length=512, wanted={}).transform
+def test_values_that_are_not_negative_choose_forecasts_that_are_not() -> None:
+    assert config_of(series_set(1, 0, 2)).is_nonnegative
+    assert not config_of(series_set(1, -1, 2)).is_nonnegative
+
+
+def config_of(items: SeriesSet) -> NetworkConfig:
+    return choose_config(items, horizon=1, context_length=512, wanted={})
+
+
+@pytest.mark.parametrize(
+    ("freq", "num_days", "season"),
+    [("h", 35, 168), ("h", 34, 24), ("M", 100, 24)],
+)
+def test_hours_follow_the_week_where_it_shows(freq: str, num_days: int, season: int) -> None:
+    items = replace(series_set(24, *[1.0] * 24 * num_days), freq=freq)
+    assert choose_season(items) == season
 
 
 def test_few_series_make_small_batches() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from app.tensors import LARGEST_MAGNITUDE
 from models.config import NetworkConfig, Transform
-from models.network import Forecaster
+from models.features import CausalFeatures
+from models.forecaster import Forecaster
 from models.recurrent import Cell
 
 CONFIG = NetworkConfig(horizon=5, season=4, window=6, hidden_size=8, num_layers=2)
@@ -28,7 +29,9 @@ def random_values(seed: int, *, rows: int = 3, time: int = TIME) -> Tensor:
 def make_network(config: NetworkConfig, seed: int = 0) -> Forecaster:
     torch.manual_seed(seed)
     network = Forecaster(config).eval()
-    torch.nn.init.normal_(network.head.outputs.weight, std=0.3)
+    for name, parameter in network.named_parameters():
+        if name.endswith("head.outputs.weight"):
+            torch.nn.init.normal_(parameter, std=0.3)
     return network
 
 
@@ -65,9 +68,10 @@ def test_carried_state_equals_the_full_history(cell: Cell, season: int, cut: int
     assert_close(carried["quantiles"], run(network, values)["quantiles"])
 
 
-def test_carried_state_holds_on_the_identity_axis() -> None:
-    network = make_network(replace(CONFIG, transform="identity"))
-    values = random_values(1) - 120
+@pytest.mark.parametrize(("transform", "offset"), [("identity", -120), ("both", 0)])
+def test_carried_state_holds_on_other_axes(transform: Transform, offset: float) -> None:
+    network = make_network(replace(CONFIG, transform=transform, num_members=3))
+    values = random_values(1) + offset
     carried = run(network, values[:, 30:], next_state(run(network, values[:, :30])))
     assert_close(carried["quantiles"], run(network, values)["quantiles"])
 
@@ -86,23 +90,23 @@ def test_every_step_forecasts_what_a_shorter_history_would() -> None:
     network, values = make_network(CONFIG), random_values(3)
     inputs = {"past_target": values, "sequence_lens": torch.full((3,), TIME)}
     origins = torch.tensor([[20, 41]]).expand(3, -1)
-    steps = network.forecast_steps(inputs, origins)
-    quantiles = steps.quantiles * steps.scale[..., None, None] + steps.base.unsqueeze(-1)
+    quantiles = network.forecast_origins(inputs, origins)
     for place, origin in enumerate((20, 41)):
         alone = run(network, values[:, : origin + 1])["quantiles"]
-        assert_close(network.features.restore(quantiles[:, place]), alone)
+        assert_close(quantiles[:, place].float(), alone)
 
 
 @pytest.mark.parametrize("transform", ["log", "identity"])
 def test_later_value_changes_nothing_before_it(transform: Transform) -> None:
-    network = make_network(replace(CONFIG, transform=transform))
+    features = CausalFeatures(replace(CONFIG, transform=transform))
     values = random_values(4)
     changed = values.clone()
     changed[:, 40:] *= 3
-    inputs = {"sequence_lens": torch.full((3,), TIME, dtype=torch.int32)} | network.initial_state(3)
+    lengths = torch.full((3,), TIME, dtype=torch.int32)
+    inputs = {"sequence_lens": lengths} | features.initial_state(3)
     names = ("past_target", "sequence_lens", "recent_target", "running_sums")
     one, other = (
-        network.features(*((inputs | {"past_target": each})[name] for name in names))
+        features(*((inputs | {"past_target": each})[name] for name in names))
         for each in (values, changed)
     )
     assert torch.equal(one.inputs[:, :40], other.inputs[:, :40])
@@ -139,6 +143,16 @@ def test_forecasts_of_values_that_are_not_negative_are_positive(
     assert (quantiles >= 0).all()
 
 
+def test_no_quantile_is_far_beyond_the_recent_values() -> None:
+    network = make_network(CONFIG)
+    for name, parameter in network.named_parameters():
+        if name.endswith("head.outputs.bias"):
+            torch.nn.init.constant_(parameter, 30.0)
+    quantiles = run(network, torch.tensor([[7000.0] * 20 + [100.0]]))["quantiles"]
+    # The season may add to the factor of exp(2).
+    assert float(quantiles.max()) < 10 * 7000
+
+
 def test_untrained_forecast_continues_the_season() -> None:
     torch.manual_seed(0)
     network = Forecaster(replace(CONFIG, horizon=8)).eval()
@@ -148,10 +162,42 @@ def test_untrained_forecast_continues_the_season() -> None:
     torch.testing.assert_close(median, pattern.repeat(2), rtol=0.1, atol=0.0)
 
 
-def test_forecast_follows_the_unit_of_the_target() -> None:
-    network, values = make_network(CONFIG), random_values(5)
-    one, other = run(network, values)["quantiles"], run(network, values * 1000)["quantiles"]
-    torch.testing.assert_close(other, one * 1000, rtol=1e-4, atol=0.0)
+@pytest.mark.parametrize("factor", [1e-9, 1000.0, 1e9])
+@pytest.mark.parametrize("transform", ["log", "identity", "both"])
+def test_forecast_follows_the_unit_of_the_target(transform: Transform, factor: float) -> None:
+    network = make_network(replace(CONFIG, transform=transform, num_members=2))
+    values = random_values(5)
+    one, other = run(network, values)["quantiles"], run(network, values * factor)["quantiles"]
+    size = float(one.abs().max())
+    torch.testing.assert_close(other / factor, one, rtol=1e-4, atol=1e-5 * size)
+
+
+def test_forecast_is_the_mean_of_the_members() -> None:
+    together = make_network(replace(CONFIG, transform="both", num_members=4))
+    values = random_values(7)
+    alone = [
+        run(Forecaster.from_members(member.config, [member]), values)["quantiles"]
+        for member in together.list_members()
+    ]
+    assert_close(run(together, values)["quantiles"], torch.stack(alone).mean(0))
+
+
+def test_members_work_on_the_axes_in_turn() -> None:
+    config = replace(CONFIG, transform="both", num_members=3)
+    assert [member.transform for member in config.members] == ["log", "identity", "log"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5.0], [5.0, 5.0], [7.0] * 30, [0.0] * 30, [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 9.0, 0.0] * 4],
+    ids=["one value", "two values", "constant", "zeros", "intermittent"],
+)
+def test_forecast_of_a_poor_history_is_finite_and_not_negative(values: list[float]) -> None:
+    config = replace(CONFIG, transform="both", num_members=2, is_nonnegative=True)
+    quantiles = run(make_network(config), torch.tensor([values]))["quantiles"]
+    assert quantiles.isfinite().all()
+    assert (quantiles >= 0).all()
+    assert (quantiles.diff(dim=-1) >= 0).all()
 
 
 def test_covariates_change_the_forecast_and_may_be_missing() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.config import NetworkConfig
-from models.network import Forecaster
+from models.forecaster import Forecaster
 from models.starter import (
     M3_MONTHLY,
     TOURISM_MONTHLY,

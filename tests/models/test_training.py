@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from app.errors import InvalidInputError
 from models.backtest import forecast_windows, rolling_windows
 from models.checkpoint import load_checkpoint
 from models.config import NetworkConfig
 from models.fitting import fit_forecaster
+from models.forecaster import Forecaster
 from models.metrics import EVALUATION_LEVELS
-from models.network import Forecaster
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.series import Series, SeriesSet
 from models.training import TrainingOptions
@@ -31,6 +32,10 @@ def fit(
 def assert_same_weights(one: Forecaster, other: Forecaster) -> None:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def head_of(network: Forecaster) -> Tensor:
+    return network.get_parameter("members.0.head.outputs.weight")
 
 
 def test_network_learns_a_sine(tmp_path: Path) -> None:
@@ -59,9 +64,9 @@ def test_finished_fits_are_not_repeated(
     waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
 ) -> None:
     first = fit(waves, tiny_config, short_training, tmp_path)
-    written = (tmp_path / "search.ckpt").stat().st_mtime_ns
+    written = (tmp_path / "search-log.ckpt").stat().st_mtime_ns
     assert_same_weights(first, fit(waves, tiny_config, short_training, tmp_path))
-    assert (tmp_path / "search.ckpt").stat().st_mtime_ns == written
+    assert (tmp_path / "search-log.ckpt").stat().st_mtime_ns == written
 
 
 def test_long_series_are_forecast_from_some_of_their_steps(
@@ -71,7 +76,7 @@ def test_long_series_are_forecast_from_some_of_their_steps(
     one = fit(waves, tiny_config, options, tmp_path / "one")
     assert_same_weights(one, fit(waves, tiny_config, options, tmp_path / "other"))
     every = fit(waves, tiny_config, short_training, tmp_path / "every")
-    assert not torch.equal(one.head.outputs.weight, every.head.outputs.weight)
+    assert not torch.equal(head_of(one), head_of(every))
 
 
 def test_another_seed_gives_other_weights(
@@ -79,7 +84,7 @@ def test_another_seed_gives_other_weights(
 ) -> None:
     one = fit(waves, tiny_config, short_training, tmp_path / "one")
     other = fit(waves, tiny_config, replace(short_training, seed=2), tmp_path / "other")
-    assert not torch.equal(one.head.outputs.weight, other.head.outputs.weight)
+    assert not torch.equal(head_of(one), head_of(other))
 
 
 def test_series_too_short_to_hold_back_are_learned_from(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_series_too_short_to_hold_back_are_learned_from(tmp_path: Path) -> None:
     fitted = fit_forecaster(
         items, config, options=options, directory=tmp_path, console=Console(quiet=True)
     )
-    assert fitted.num_steps == 4
+    assert fitted.num_steps == (4,)
     assert [check.validation_loss for check in fitted.checks] == [None, None]
 
 
@@ -100,7 +105,7 @@ def test_fixed_steps_hold_nothing_back(
     fitted = fit_forecaster(
         waves, tiny_config, options=options, directory=tmp_path, console=Console(quiet=True)
     )
-    assert fitted.num_steps == 12
+    assert fitted.num_steps == (12,)
     assert all(check.validation_loss is None for check in fitted.checks)
 
 
@@ -156,7 +161,9 @@ def test_missing_values_and_covariates_are_learned_from(
     )
     network = fit(items, config, short_training, tmp_path)
     assert all(value.isfinite().all() for value in network.state_dict().values())
-    torch.testing.assert_close(network.past_mean, torch.full((2,), 50.0), rtol=0.1, atol=0.0)
+    torch.testing.assert_close(
+        network.get_buffer("members.0.past_mean"), torch.full((2,), 50.0), rtol=0.1, atol=0.0
+    )
 
 
 def test_directory_with_a_forecaster_is_not_overwritten(

@@ -71,6 +71,7 @@ class Adapter:
         )
         question = await self._understand(body, understand)
         exchange.model_name = question.model.model_name
+        exchange.model_digest = question.model.digest
         deadline = exchange.started + self.settings.request_timeout_s
         async with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
