@@ -1,6 +1,7 @@
 """What the terminal shows once the service is ready."""
 
 import shlex
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import click
@@ -8,10 +9,23 @@ import click
 from app.lifeline import ReadyReport
 
 
-def print_banner(report: ReadyReport, *, host: str, port: int, needs_key: bool) -> None:
-    """Print the address, the device, the models and one ``curl`` line that works when pasted."""
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def print_banner(
+    report: ReadyReport, addresses: Sequence[tuple[str, int]], *, needs_key: bool
+) -> None:
+    """Print the address, the device, the models and one ``curl`` line that works when pasted.
+
+    Args:
+        report: What a runner said when it was ready.
+        addresses: Host and port of the service and, where it has one, of its port for
+            administrators.
+        needs_key: Whether a request must carry an API key.
+    """
+    address, *admin_addresses = (
+        f"http://{f'[{host}]' if ':' in host else host}:{port}" for host, port in addresses
+    )
     click.echo(f"gatecast {version('gatecast')}  {address}  (documentation: {address}/docs)")
+    for admin_address in admin_addresses:
+        click.echo(f"admin    {admin_address}")
     click.echo(f"device   {report.device}{f' ({report.note})' if report.note else ''}")
     for model in report.models:
         about = f"refused: {model.reason}" if model.reason else model.summary

@@ -8,6 +8,7 @@ GatecastError
 ├── UnsupportedMediaTypeError    a content type or encoding that is not spoken here
 ├── BodyTimeoutError             a body did not arrive in time
 ├── UnauthorizedError            no API key, or one that is not known
+├── ForbiddenError               the caller is known, or needs no key, but may not do this
 ├── ModelNotFoundError           no such model or version
 ├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
@@ -22,6 +23,7 @@ GatecastError
 ├── EngineError                  a model run failed
 │   └── ModelOutputError         a model run gave numbers that are not finite
 ├── ArtifactError                a model file is broken, damaged or not ours
+├── RemoteError                  a running service that a command speaks to refuses or is away
 └── StartupError                 the service can not start as it was told to
 """
 
@@ -66,6 +68,10 @@ class BodyTimeoutError(GatecastError):
 
 class UnauthorizedError(GatecastError):
     """The API key is missing or not known."""
+
+
+class ForbiddenError(GatecastError):
+    """The caller may not do this."""
 
 
 class ModelNotFoundError(GatecastError):
@@ -126,6 +132,10 @@ class ModelOutputError(EngineError):
 
 class ArtifactError(GatecastError):
     """A model file is broken, damaged or not ours; the message is one readable line."""
+
+
+class RemoteError(GatecastError):
+    """A running service refuses or is not there; the message is one readable line."""
 
 
 class StartupError(GatecastError):

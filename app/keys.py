@@ -1,8 +1,9 @@
 """API keys: how they are made, written to a file as hashes, and checked.
 
-A key is ``gc_<key_id>_<secret>``. The file holds one line per key, ``<key_id> <sha256 of secret,
-hex> [comment]``; empty lines and lines that begin with ``#`` do not count. A fast hash suffices:
-the secret is 256 random bits.
+A key is ``gc_<key_id>_<secret>``. The file holds one line per key, ``<key_id>[:admin] <sha256 of
+secret, hex> [comment]``; empty lines and lines that begin with ``#`` do not count. The scope is
+part of the first word so that no comment can be taken for one. A fast hash suffices: the secret is
+256 random bits.
 """
 
 import hashlib
@@ -18,8 +19,7 @@ from pathlib import Path
 from app.errors import StartupError
 
 _KEY = re.compile(r"gc_([0-9a-f]{4,32})_([A-Za-z0-9_-]{43})")
-_LINE = re.compile(r"([0-9a-f]{4,32})\s+([0-9a-f]{64})(?:\s.*)?")
-_NO_DIGEST = bytes(32)
+_LINE = re.compile(r"([0-9a-f]{4,32})(:admin)?\s+([0-9a-f]{64})(?:\s.*)?")
 _RECHECK_S = 1.0
 
 logger = logging.getLogger("gatecast.keys")
@@ -33,16 +33,29 @@ class NewKey:
     line: str
 
 
-def create_key(comment: str = "") -> NewKey:
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the file; ``is_admin`` lets it load and unload models."""
+
+    key_id: str
+    digest: bytes
+    is_admin: bool
+
+
+_NO_KEY = Key("", bytes(32), is_admin=False)
+
+
+def create_key(comment: str = "", *, is_admin: bool = False) -> NewKey:
     """Make a key from fresh random bits."""
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    line = " ".join(part for part in (key_id, digest, " ".join(comment.split())) if part)
+    first = f"{key_id}:admin" if is_admin else key_id
+    line = " ".join(part for part in (first, digest, " ".join(comment.split())) if part)
     return NewKey(f"gc_{key_id}_{secret}", line)
 
 
-def load_keys(path: Path) -> dict[str, bytes]:
-    """Read the digest of each key's secret, by key id.
+def load_keys(path: Path) -> dict[str, Key]:
+    """Read the keys, by key id.
 
     Raises:
         StartupError: The file can not be read, or a line is not of the form; the message gives its
@@ -52,7 +65,7 @@ def load_keys(path: Path) -> dict[str, bytes]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(f"GATECAST_API_KEYS_FILE: can not read {path.name}") from error
-    keys: dict[str, bytes] = {}
+    keys: dict[str, Key] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -60,9 +73,9 @@ def load_keys(path: Path) -> dict[str, bytes]:
         if match is None or match[1] in keys:
             raise StartupError(
                 f"GATECAST_API_KEYS_FILE: line {number} must be "
-                "`<key_id> <sha256 hex> [comment]`, each id once"
+                "`<key_id>[:admin] <sha256 hex> [comment]`, each id once"
             )
-        keys[match[1]] = bytes.fromhex(match[2])
+        keys[match[1]] = Key(match[1], bytes.fromhex(match[3]), is_admin=bool(match[2]))
     return keys
 
 
@@ -86,16 +99,16 @@ class KeyRing:
         self._keys = load_keys(path)
         self._checked = clock()
 
-    def identify(self, text: str) -> str | None:
-        """Return the id of the key ``text``, or None where it is not on the ring."""
+    def identify(self, text: str) -> Key | None:
+        """Return the key whose text is ``text``, or None where it is not on the ring."""
         self._reload()
         match = _KEY.fullmatch(text)
         if match is None:
             return None
         digest = hashlib.sha256(match[2].encode()).digest()
         # An unknown id costs the same comparison as a known one.
-        is_equal = hmac.compare_digest(self._keys.get(match[1], _NO_DIGEST), digest)
-        return match[1] if is_equal else None
+        key = self._keys.get(match[1], _NO_KEY)
+        return key if hmac.compare_digest(key.digest, digest) else None
 
     def _reload(self) -> None:
         now = self._clock()

@@ -12,9 +12,12 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--comment", default="", help="Who the key is for; kept in the keys file.")
-def create(comment: str) -> None:
+@click.option(
+    "--admin", "is_admin", is_flag=True, help="Let the key load and unload models as well."
+)
+def create(comment: str, *, is_admin: bool) -> None:
     """Make a key: print it once, and the line to append to the keys file."""
-    key = create_key(comment)
+    key = create_key(comment, is_admin=is_admin)
     click.echo(
         "The key, shown only now. Send it as `Authorization: Bearer` or `X-API-Key`:", err=True
     )

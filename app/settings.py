@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port that alone takes loads and unloads; empty: the same port, 0: a free one.",
+    )
     gateways: int = Field(1, ge=1, le=256, description="Processes that speak HTTP.")
     runners: int = Field(
         1, ge=1, le=256, description="Processes that run models on the CPU; on CUDA there is one."

@@ -1,6 +1,7 @@
 """``gatecast serve``: starts gateways and runners, keeps them running and drains them in order."""
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import socket
@@ -23,9 +24,10 @@ _STOP_MARGIN_S = 5.0
 
 
 class Supervisor:
-    """One listener, some gateways, one or more runners.
+    """One listener or two, some gateways, one or more runners.
 
-    Every gateway accepts from the one listener; every gateway talks to every runner.
+    Every gateway accepts from every listener; every gateway talks to every runner. The second
+    listener, where there is one, is that of administrators.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,27 +45,35 @@ class Supervisor:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         directory = Path(tempfile.mkdtemp(prefix="gatecast-"))
         try:
-            with listen(self._settings.host, self._settings.port) as listener:
-                return await self._serve(listener, directory)
+            with contextlib.ExitStack() as stack:
+                ports = [self._settings.port, self._settings.admin_port]
+                listeners = [
+                    stack.enter_context(listen(self._settings.host, port))
+                    for port in ports
+                    if port is not None
+                ]
+                return await self._serve(listeners, directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    async def _serve(self, listener: socket.socket, directory: Path) -> int:
+    async def _serve(self, listeners: Sequence[socket.socket], directory: Path) -> int:
         sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.runners)]
-        environment = self._settings.to_environment() | {METRICS_VARIABLE: str(directory)}
+        environment = self._settings.to_environment() | _bound_ports(listeners)
+        environment[METRICS_VARIABLE] = str(directory)
         runners = [self._runner(n, path, environment) for n, path in enumerate(sockets)]
         gateways = [
-            self._gateway(listener, sockets, environment) for _ in range(self._settings.gateways)
+            self._gateway(listeners, sockets, environment) for _ in range(self._settings.gateways)
         ]
         children = [*runners, *gateways]
         tasks = {child: asyncio.create_task(child.run()) for child in children}
         failing = asyncio.gather(*tasks.values())
-        announcing = asyncio.create_task(self._announce(runners[0], gateways, listener))
+        announcing = asyncio.create_task(self._announce(runners[0], gateways, listeners))
         stopping = asyncio.create_task(self._signals.get())
         await _first_of(stopping, failing)
         announcing.cancel()
         if stopping.done():
-            listener.close()  # from here the gateways alone hold it, and the last to go ends it
+            for listener in listeners:
+                listener.close()  # from here the gateways alone hold it; the last to go ends it
             await self._drain(tasks, gateways, runners, number=stopping.result())
         else:
             stopping.cancel()
@@ -96,25 +106,29 @@ class Supervisor:
             patience_s = _STOP_MARGIN_S
 
     async def _announce(
-        self, runner: Child, gateways: Sequence[Child], listener: socket.socket
+        self, runner: Child, gateways: Sequence[Child], listeners: Sequence[socket.socket]
     ) -> None:
-        host, port = listener.getsockname()[:2]
+        addresses = [listener.getsockname()[:2] for listener in listeners]
         report = await runner.ready
         await asyncio.gather(*(gateway.ready for gateway in gateways))
         if not report.failure:
-            print_banner(report, host=host, port=port, needs_key=bool(self._settings.api_keys_file))
+            print_banner(report, addresses, needs_key=bool(self._settings.api_keys_file))
 
     def _runner(self, index: int, path: Path, environment: dict[str, str]) -> Child:
         command = ("-m", "app.runner.main", "--socket", str(path), "--index", str(index))
         return self._child("runner", (*command, "--restarts", "{restarts}"), environment, ())
 
     def _gateway(
-        self, listener: socket.socket, runners: Sequence[Path], environment: dict[str, str]
+        self,
+        listeners: Sequence[socket.socket],
+        runners: Sequence[Path],
+        environment: dict[str, str],
     ) -> Child:
-        descriptor = listener.fileno()
-        command = ["-m", "app.gateway.server", "--listener", str(descriptor)]
+        descriptors = [listener.fileno() for listener in listeners]
+        command = ["-m", "app.gateway.server"]
+        command += [part for number in descriptors for part in ("--listener", str(number))]
         command += [part for path in runners for part in ("--runner", str(path))]
-        return self._child("gateway", command, environment, (descriptor,))
+        return self._child("gateway", command, environment, descriptors)
 
     def _child(
         self,
@@ -144,6 +158,13 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise StartupError(f"can not listen on {host} port {port}: {error.strerror}") from error
+
+
+def _bound_ports(listeners: Sequence[socket.socket]) -> dict[str, str]:
+    """Return the settings of the ports as they are, where 0 took a free one."""
+    names = ("GATECAST_PORT", "GATECAST_ADMIN_PORT")[: len(listeners)]
+    ports = (str(listener.getsockname()[1]) for listener in listeners)
+    return dict(zip(names, ports, strict=True))
 
 
 def _forget_gauges(pid: int, directory: str) -> None:

@@ -4,8 +4,10 @@ import ast
 import json
 import re
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -20,6 +22,8 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMMAND_VARIABLES = {"API_KEY"}
+"""Read by commands that call a service, and no settings of one."""
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "load"}
 
@@ -57,7 +61,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_only_settings_that_exist(document: Path) -> None:
     named = set(re.findall(r"GATECAST_([A-Z_]+[A-Z])", document.read_text()))
-    assert named <= {name.upper() for name in Settings.model_fields}
+    assert named - COMMAND_VARIABLES <= {name.upper() for name in Settings.model_fields}
 
 
 def test_dockerfile_copies_what_exists() -> None:
@@ -111,6 +115,14 @@ def test_compose_is_locked_down() -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     assert service["environment"].keys() <= {f"GATECAST_{n.upper()}" for n in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", ["serve", "keys", "models"])
+def test_commands_of_the_service_are_where_pyproject_says(name: str) -> None:
+    place = PROJECT["project"]["entry-points"]["gatecast.commands"][name]
+    command = EntryPoint(name, place, "gatecast.commands").load()
+    assert isinstance(command, click.Command)
+    assert command.name == name
 
 
 def test_dashboard_uses_only_metrics_that_exist() -> None:

@@ -2,22 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from http import HTTPStatus
 
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import StartupError, UnauthorizedError
+from app.errors import ForbiddenError, StartupError, UnauthorizedError
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.exchange import exchange_of, header_of
-from app.keys import KeyRing
+from app.keys import Key, KeyRing
 from app.settings import Settings
 
 
 class Access(Enum):
-    """What a route asks of its caller, where the service has keys."""
+    """What a route asks of its caller, where the service has keys.
+
+    A route for administrators is also bound to the port for them, where there is one.
+    """
 
     PUBLIC = "public"
     KEY = "key"
+    ADMIN = "admin"
 
 
 ACCESS: Mapping[str, Access] = {
@@ -42,8 +48,8 @@ ACCESS: Mapping[str, Access] = {
     "/v2/models/{model_name}/infer": Access.KEY,
     "/v2/models/{model_name}/versions/{model_version}/infer": Access.KEY,
     "/v2/repository/index": Access.KEY,
-    "/v2/repository/models/{model_name}/load": Access.KEY,
-    "/v2/repository/models/{model_name}/unload": Access.KEY,
+    "/v2/repository/models/{model_name}/load": Access.ADMIN,
+    "/v2/repository/models/{model_name}/unload": Access.ADMIN,
     "/metrics": Access.KEY,
     "/livez": Access.PUBLIC,
     "/readyz": Access.PUBLIC,
@@ -90,7 +96,7 @@ class Guard:
     Args:
         app: The application.
         routes: All its routes, in their order.
-        settings: Say which dialects there are.
+        settings: Say which dialects there are, and the port for administrators.
         key_ring: The keys; None leaves everything open.
     """
 
@@ -105,6 +111,7 @@ class Guard:
         self._app = app
         self._routes = routes
         self._key_ring = key_ring
+        self._admin_port = settings.admin_port
         self._access = access_table(settings)
         self._error_forms = {
             route.path: route.error_form
@@ -118,14 +125,31 @@ class Guard:
 
         Raises:
             UnauthorizedError: Its key is missing or not known.
+            ForbiddenError: It may not do what its route does.
+            HTTPException: Its route is not served on the port that it came to.
         """
         if scope["type"] == "http" and (route := self._find_route(scope)):
             exchange = exchange_of(scope)
             exchange.route = route
             exchange.error_form = self._error_forms.get(route)
-            if self._access[route] is Access.KEY and self._key_ring is not None:
-                exchange.key_id = _identify(scope, self._key_ring)
+            if self._access[route] is Access.ADMIN:
+                self._check_admin(scope)
+            elif self._access[route] is Access.KEY and self._key_ring is not None:
+                exchange.key_id = _identify(scope, self._key_ring).key_id
         await self._app(scope, receive, send)
+
+    def _check_admin(self, scope: Scope) -> None:
+        if self._admin_port not in {None, scope["server"][1]}:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        if self._key_ring is None:
+            # Where everything is open, a page of any site could post here from a browser nearby.
+            if header_of(scope, b"origin"):
+                raise ForbiddenError("without API keys, browsers may not load or unload models")
+            return
+        key = _identify(scope, self._key_ring)
+        exchange_of(scope).key_id = key.key_id
+        if not key.is_admin:
+            raise ForbiddenError("loading and unloading models needs a key with the admin scope")
 
     def _find_route(self, scope: Scope) -> str | None:
         """Return the template that the router will take; one for other methods comes second."""
@@ -139,10 +163,10 @@ class Guard:
         return partial
 
 
-def _identify(scope: Scope, key_ring: KeyRing) -> str:
+def _identify(scope: Scope, key_ring: KeyRing) -> Key:
     scheme, _, credentials = header_of(scope, b"authorization").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
     for text in (bearer, header_of(scope, b"x-api-key").strip()):
-        if text and (key_id := key_ring.identify(text)):
-            return key_id
+        if text and (key := key_ring.identify(text)):
+            return key
     raise UnauthorizedError("send a valid API key as `Authorization: Bearer` or `X-API-Key`")

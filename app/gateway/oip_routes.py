@@ -118,7 +118,7 @@ def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> No
     statuses = (400, 401, 408, 413, 415, 500)
     post("/v2/repository/index", oip.repository_index, statuses=statuses, openapi_extra=index)
     change = _body({"type": "object", "properties": {"parameters": _PARAMETERS}}, required=False)
-    changing = (*statuses, 404, 501, 503, 504)
+    changing = (*statuses, 403, 404, 501, 503, 504)
     post(f"{repository}/load", oip.load_model, statuses=changing, openapi_extra=change)
     post(f"{repository}/unload", oip.unload_model, statuses=changing, openapi_extra=change)
 

@@ -25,6 +25,7 @@ problem of RFC 9457, with the request's id; below `/v2`, `{"error": "one sentenc
 STATUS_DESCRIPTIONS = {
     400: "The body is no JSON, is not UTF-8, is cut off or nested too deep.",
     401: "The API key is missing or not known.",
+    403: "The API key may not load and unload models.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
@@ -137,5 +138,5 @@ def _declare_access(document: Json, settings: Settings) -> None:
     access, has_keys = access_table(settings), settings.api_keys_file is not None
     for template, operations in document["paths"].items():
         for operation in operations.values():
-            if access[template] is Access.KEY:
+            if access[template] is not Access.PUBLIC:
                 operation["security"] = _OPEN_OR_KEY[1:] if has_keys else _OPEN_OR_KEY

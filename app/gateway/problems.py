@@ -66,6 +66,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     ),
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body arrived too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
+    errors.ForbiddenError: ProblemKind(403, "forbidden", "The caller may not do this"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
     errors.NoForecasterError: ProblemKind(
         409, "no-forecaster", "The model makes no forecasts, it is served as tensors"
@@ -88,6 +89,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ArtifactError: ProblemKind(
         500, "artifact-error", "The model file is broken", is_internal=True
     ),
+    errors.RemoteError: _BUG,
     errors.StartupError: _BUG,
     RequestValidationError: ProblemKind(422, "invalid-request", "The request is not valid"),
 }

@@ -33,7 +33,7 @@ _KEEP_ALIVE_S = 75
 class GatewayServer(uvicorn.Server):
     """Drains on SIGTERM: connections are accepted, answered and told to close for a while.
 
-    Then the listener goes.
+    Then the listeners go.
     A stock uvicorn closes idle keep-alive connections at once and so loses the requests under way
     on them.
     """
@@ -63,11 +63,11 @@ class GatewayServer(uvicorn.Server):
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # The kernel has completed connections that the loop, which accepts one a turn, has not seen
-        # yet; closing the listener would reset them.
-        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
-        for server in self.servers:
+        # yet; closing the listener would reset them, so nothing comes between the two.
+        waiting: list[socket.socket] = []
+        for server, listener in zip(self.servers, sockets or [], strict=True):
+            waiting += _accept_all(listener)
             server.close()
-        for listener in sockets or []:
             listener.close()
         loop = asyncio.get_running_loop()
         for connection in waiting:
@@ -106,7 +106,7 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
 def main() -> None:
     """Serve until told to stop; an error at start goes to the supervisor, with status 78."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--listener", type=int, required=True)
+    parser.add_argument("--listener", type=int, action="append", required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--runner", type=Path, action="append", required=True)
     arguments = parser.parse_args()
@@ -114,15 +114,15 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
-        listener = socket.socket(fileno=arguments.listener)
-        uvloop.run(_serve(settings, listener, lifeline, arguments.runner))
+        listeners = [socket.socket(fileno=number) for number in arguments.listener]
+        uvloop.run(_serve(settings, listeners, lifeline, arguments.runner))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
         sys.exit(STARTUP_FAILURE_STATUS)
 
 
 async def _serve(
-    settings: Settings, listener: socket.socket, lifeline: Lifeline, runners: list[Path]
+    settings: Settings, listeners: list[socket.socket], lifeline: Lifeline, runners: list[Path]
 ) -> None:
     drain, stopped = Drain(), asyncio.Event()
     pool = RunnerPool(
@@ -146,7 +146,7 @@ async def _serve(
     server = GatewayServer(config, drain, drain_delay_s=settings.drain_delay_s)
     async with pool:
         beating = asyncio.create_task(lifeline.beat_until(stopped))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         reporting = asyncio.create_task(_report_when_connected(pool, lifeline))
         await asyncio.wait([beating, serving], return_when=asyncio.FIRST_COMPLETED)
         reporting.cancel()

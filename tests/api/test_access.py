@@ -46,7 +46,9 @@ def example_path(template: str) -> str:
     return template.format(**values)
 
 
-@pytest.mark.parametrize("template", [t for t, access in ACCESS.items() if access is Access.KEY])
+@pytest.mark.parametrize(
+    "template", [t for t, access in ACCESS.items() if access is not Access.PUBLIC]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
 async def test_guarded_route_is_401_by_any_method(
     stranger: AsyncClient, template: str, method: str
@@ -134,7 +136,9 @@ def test_keys_file_that_changes_is_read_again(keys_file: Path, key: NewKey) -> N
     assert ring.identify(key.text) is not None
     clock.now = 2.0
     assert ring.identify(key.text) is None
-    assert ring.identify(second.text) == second.line.split()[0]
+    found = ring.identify(second.text)
+    assert found is not None
+    assert found.key_id == second.line.split()[0]
 
 
 @pytest.mark.parametrize("content", [None, "broken line\n"])
@@ -148,7 +152,17 @@ def test_keys_file_that_breaks_changes_nothing(
     assert ring.identify(key.text) is not None
 
 
-@pytest.mark.parametrize("line", ["abcd", "abcd 12", "zz " + "0" * 64, "abcd " + "0" * 63])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "abcd",
+        "abcd 12",
+        "zz " + "0" * 64,
+        "abcd " + "0" * 63,
+        "abcd:root " + "0" * 64,
+        "abcd: " + "0" * 64,
+    ],
+)
 def test_broken_keys_file_fails_the_start(tmp_path: Path, line: str) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# keys\n{line}\n")
@@ -173,9 +187,29 @@ def test_command_makes_a_key_that_is_let_in(tmp_path: Path) -> None:
     text, line = result.stdout.split("\n")[:2]
     path = tmp_path / "keys"
     path.write_text(line + os.linesep)
-    assert KeyRing(path).identify(text) == line.split()[0]
+    found = KeyRing(path).identify(text)
+    assert found is not None
+    assert (found.key_id, found.is_admin) == (line.split()[0], False)
     assert line.endswith(" the till")
     assert text not in line
+
+
+def test_command_makes_a_key_with_the_admin_scope(tmp_path: Path) -> None:
+    text, line = CliRunner().invoke(keys, ["create", "--admin"]).stdout.split("\n")[:2]
+    path = tmp_path / "keys"
+    path.write_text(f"{line}\n")
+    found = KeyRing(path).identify(text)
+    assert found is not None
+    assert found.is_admin
+
+
+@pytest.mark.parametrize("comment", ["admin", ":admin", "scope=admin"])
+def test_no_comment_gives_the_admin_scope(tmp_path: Path, comment: str) -> None:
+    key, path = create_key(comment), tmp_path / "keys"
+    path.write_text(f"{key.line}\n")
+    found = KeyRing(path).identify(key.text)
+    assert found is not None
+    assert not found.is_admin
 
 
 async def test_log_line_names_the_key_but_not_its_secret(

@@ -85,9 +85,10 @@ def test_banner_shows_address_device_models_and_a_curl_line(
 ) -> None:
     models = [ModelReport("a", 2, "LSTM", '{"series": []}'), ModelReport("b", 1, reason="damaged")]
     report = ReadyReport(device="cpu", note="CUDA was not found", models=models)
-    print_banner(report, host="::1", port=8080, needs_key=True)
+    print_banner(report, [("::1", 8080), ("::1", 8081)], needs_key=True)
     text = capsys.readouterr().out
     assert "http://[::1]:8080" in text
+    assert "admin    http://[::1]:8081\n" in text
     assert "cpu (CUDA was not found)" in text
     assert "a version 2: LSTM" in text
     assert "b version 1: refused: damaged" in text
@@ -96,5 +97,5 @@ def test_banner_shows_address_device_models_and_a_curl_line(
 
 
 def test_banner_without_a_sound_model_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    print_banner(ReadyReport(device="cpu"), host="127.0.0.1", port=1, needs_key=False)
+    print_banner(ReadyReport(device="cpu"), [("127.0.0.1", 1)], needs_key=False)
     assert "none is ready" in capsys.readouterr().out

@@ -25,6 +25,13 @@ class Service:
     port: int
     banner: str
 
+    @property
+    def admin_port(self) -> int:
+        """The port for administrators, where the service was given one."""
+        match = re.search(r"^admin    http://127\.0\.0\.1:(\d+)$", self.banner, re.MULTILINE)
+        assert match is not None
+        return int(match[1])
+
     def children(self, module: str) -> list[int]:
         """Process ids of the children that run ``module``."""
         listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
