@@ -336,7 +336,7 @@ def publish(directory: Path, model: bytes, version: int) -> None:
 async def test_loaded_version_takes_the_place_of_the_old_one(
     tmp_path: Path, ort_engine: OrtEngine
 ) -> None:
-    publish(tmp_path, tiny_artifact(hidden_size=6), 5)
+    publish(tmp_path, tiny_artifact(context_length=512, hidden_size=6), 5)
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         await pool.change("load", "tiny")
         assert [(m.model_version, m.is_ready) for m in pool.models()] == [(5, True)]
@@ -348,7 +348,7 @@ async def test_loaded_version_takes_the_place_of_the_old_one(
 async def test_version_that_was_replaced_long_ago_asks_to_try_again(
     tmp_path: Path, ort_engine: OrtEngine
 ) -> None:
-    publish(tmp_path, tiny_artifact(hidden_size=6), 5)
+    publish(tmp_path, tiny_artifact(context_length=512, hidden_size=6), 5)
     async with runner(tmp_path / "r", ort_engine), connected(tmp_path / "r") as pool:
         await pool.change("load", "tiny")
 
@@ -405,7 +405,7 @@ async def test_requests_go_to_a_runner_that_serves_their_version(
     first, second = tmp_path / "first" / "r", tmp_path / "second" / "r"
     for path in (first, second):
         path.parent.mkdir()
-    publish(first.parent, tiny_artifact(hidden_size=6), 5)
+    publish(first.parent, tiny_artifact(context_length=512, hidden_size=6), 5)
     async with (
         runner(first, ort_engine),
         runner(second, ort_engine),

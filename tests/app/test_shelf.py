@@ -74,7 +74,7 @@ async def test_other_file_under_the_same_number_takes_its_place(
     shelf: ModelShelf, models: Path
 ) -> None:
     before = shelf.find("tiny", 1)
-    write(models, 1, tiny_artifact(hidden_size=6))
+    write(models, 1, tiny_artifact(context_length=512, hidden_size=6))
     await shelf.load("tiny")
     assert shelf.find("tiny", 1).engine.digest != before.engine.digest
     await until(lambda: len(list(shelf.batchers())) == 1)
