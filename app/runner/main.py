@@ -110,6 +110,8 @@ class _Runner:
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
         async with AsyncExitStack() as stack:
+            if self._executor is not None:
+                stack.enter_context(self._executor)
             shelf = await stack.enter_async_context(self._shelf())
             server = RunnerServer(shelf, self._device, self._sequences())
             for versions in models:

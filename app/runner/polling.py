@@ -39,7 +39,7 @@ class Poller:
         """Look once, and change what has settled since the last look."""
         try:
             found = await asyncio.to_thread(self._look)
-        except StartupError as error:
+        except (StartupError, OSError) as error:
             logger.warning("the models stay as they are: %s", error)
             return
         for name in self._settled.keys() - found.keys():
@@ -57,5 +57,5 @@ class Poller:
     async def _change(self, model_name: str, *, is_gone: bool) -> None:
         try:
             await (self._shelf.unload if is_gone else self._shelf.load)(model_name)
-        except GatecastError as error:  # its reason is in the index as well
+        except (GatecastError, OSError) as error:  # files come and go; the index has reasons
             logger.warning("model %s: %s", model_name, error)

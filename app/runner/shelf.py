@@ -147,8 +147,8 @@ class ModelShelf:
         if newest.engine is not None and not _is_same(current, newest):
             self._retire(name)
             await self._serve(newest, newest.engine)
-        elif current is not None and newest.engine is None:
-            models = [*models, current.model]
+        elif current is not None:  # not the same file opened once more: it would stay in memory
+            models = [*(model for model in models if model.engine is None), current.model]
         self._listed[name] = models
         self._tell()
 
@@ -169,7 +169,7 @@ class ModelShelf:
     async def _let_go(self, key: Key, served: ServedVersion) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_closing.wait(), self._retire_after_s)
-        self._retired.add(key)
+        self._retired.add(key)  # a batcher that drains would answer that the runner is stopping
         await served.batcher.drain()
         await served.closing.aclose()
         if self._retiring.get(key) is served:
@@ -177,7 +177,9 @@ class ModelShelf:
         logger.info("model %s version %d freed", *key)
 
     def _tell(self) -> None:
-        self._memory.write_bytes(msgspec.json.encode(dict(list(self._served))))
+        staged = self._memory.with_suffix(".staged")
+        staged.write_bytes(msgspec.json.encode(dict(self._served.keys())))
+        staged.replace(self._memory)  # a runner that is killed here must leave it whole
         self.changed()
 
     def _all(self) -> list[ServedVersion]:

@@ -68,6 +68,7 @@ async def test_same_file_is_left_as_it_is(shelf: ModelShelf) -> None:
     before = shelf.find("tiny", 1)
     await shelf.load("tiny")
     assert shelf.find("tiny", 1) is before
+    assert [model.engine for model in shelf.models()] == [before.engine]
 
 
 async def test_other_file_under_the_same_number_takes_its_place(
@@ -96,6 +97,7 @@ async def test_refused_version_is_listed_beside_the_one_that_serves(
         await shelf.load("tiny")
     assert served(shelf) == [("tiny", 1)]
     assert [m.reason != "" for m in shelf.models()] == [True, False]
+    assert shelf.models()[-1].engine is shelf.find("tiny", 1).engine
 
 
 async def test_shelf_goes_on_when_every_file_of_a_model_is_broken(
