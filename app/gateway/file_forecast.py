@@ -18,12 +18,11 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles
-from app.files.reading import read_file
-from app.files.series import FileContent, FileSeries, read_series
+from app.files.series import FileContent, FileSeries
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
-from app.gateway.body import read_body
 from app.gateway.catalog import Forecaster
-from app.gateway.file_types import format_of, format_stamps_of
+from app.gateway.file_reader import FileReader
+from app.gateway.file_types import format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.service import Forecast, ForecastService
 from app.settings import Settings
@@ -77,15 +76,17 @@ FileQuery = Annotated[FileOptions, Query()]
 class FileForecasts:
     """Answers forecast requests whose body is a file."""
 
-    def __init__(self, service: ForecastService, settings: Settings) -> None:
+    def __init__(self, service: ForecastService, reader: FileReader, settings: Settings) -> None:
         self._service = service
+        self._reader = reader
         self._settings = settings
-        self._slot = asyncio.Semaphore(1)
 
     async def answer(self, request: Request, model: Forecaster, options: FileOptions) -> Response:
         """Forecast every series of the body."""
         _check_covariates(model)
-        content = await self._read(request, options)
+        content = await self._reader.read(
+            request, options.roles, options.freq, lambda _, content: content
+        )
         asked = _Asked(content, options, model)
         parts = self._forecast_parts(asked)
         first = await anext(parts)  # so that what is wrong with the request is a problem, not a cut
@@ -93,24 +94,6 @@ class FileForecasts:
         levels = first.quantile_levels
         writer = make_writer(answer_format, levels, has_stamps=asked.sends_stamps)
         return StreamingResponse(_write(writer, first, parts), media_type=media_type)
-
-    async def _read(self, request: Request, options: FileOptions) -> FileContent:
-        file_format, encoding = format_of(Headers(scope=request.scope).get("content-type", ""))
-        body = await read_body(
-            request.scope,
-            request.receive,
-            encodings=("gzip", "x-gzip"),
-            max_bytes=self._settings.max_file_bytes,
-            timeout_s=self._settings.body_timeout_s,
-        )
-
-        def read() -> FileContent:
-            limit = self._settings.max_steps
-            raw = read_file(body, file_format, max_rows=limit, encoding=encoding)
-            return read_series(raw, options.roles, options.freq, max_steps=limit)
-
-        async with self._slot:  # one at a time, so that peaks of memory do not add up
-            return await asyncio.to_thread(read)
 
     async def _forecast_parts(self, asked: "_Asked") -> AsyncGenerator[Forecast]:
         """Forecast some series at a time; what is wrong with the first ones is raised."""

@@ -1,21 +1,19 @@
 """``POST /v1/series``: a file in, its series out, in the form that a forecast request takes."""
 
-import asyncio
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from fastapi import Query, Request
 from pydantic import BaseModel, Field
-from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from app.errors import PayloadTooLargeError
 from app.files.columns import ColumnRoles
-from app.files.reading import RawTable, read_file
-from app.files.series import FileContent, FileSeries, read_series
-from app.gateway.body import read_body
-from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_of, format_stamps_of
+from app.files.reading import RawTable
+from app.files.series import FileContent, FileSeries
+from app.gateway.file_reader import FileReader
+from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_stamps_of
 from app.settings import Settings
 
 ColumnName = Annotated[
@@ -62,9 +60,9 @@ class FoundFile(BaseModel):
 class FileEndpoints:
     """Reads files for callers that want to see what is in them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, reader: FileReader, settings: Settings) -> None:
+        self._reader = reader
         self._settings = settings
-        self._slot = asyncio.Semaphore(1)
 
     async def read_series(
         self,
@@ -75,26 +73,13 @@ class FileEndpoints:
         freq: FreqAlias = None,
     ) -> Response:
         """Read the series of a CSV, JSON Lines or Parquet file in long format."""
-        file_format, encoding = format_of(Headers(scope=request.scope).get("content-type", ""))
-        body = await read_body(
-            request.scope,
-            request.receive,
-            encodings=("gzip", "x-gzip"),
-            max_bytes=self._settings.max_file_bytes,
-            timeout_s=self._settings.body_timeout_s,
-        )
         roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
-
-        def read() -> bytes:
-            limit = self._settings.max_steps
-            raw = read_file(body, file_format, max_rows=limit, encoding=encoding)
-            content = read_series(raw, roles, freq or None, max_steps=limit)
-            self._check_size(content)
-            return encode_content(raw, content)
-
-        async with self._slot:  # one at a time, so that peaks of memory do not add up
-            answer = await asyncio.to_thread(read)
+        answer = await self._reader.read(request, roles, freq or None, self._encode)
         return Response(answer, media_type="application/json")
+
+    def _encode(self, raw: RawTable, content: FileContent) -> bytes:
+        self._check_size(content)
+        return encode_content(raw, content)
 
     def _check_size(self, content: FileContent) -> None:
         if len(content.series) > self._settings.max_series:

@@ -44,11 +44,13 @@ TimeoutMs = Annotated[
 class ForecastEndpoints:
     """``POST /v1/models/{model_name}/forecast``, and the same with a version."""
 
-    def __init__(self, service: ForecastService, catalog: Catalog, settings: Settings) -> None:
+    def __init__(
+        self, service: ForecastService, catalog: Catalog, files: FileForecasts, settings: Settings
+    ) -> None:
         self._service = service
         self._catalog = catalog
         self._settings = settings
-        self._files = FileForecasts(service, settings)
+        self._files = files
         self._large_bodies = asyncio.Semaphore(1)
 
     async def forecast(

@@ -16,6 +16,8 @@ from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
 from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
 from app.gateway.drain import Drain
 from app.gateway.edge import Edge
+from app.gateway.file_forecast import FileForecasts
+from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
@@ -70,8 +72,10 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     catalog = Catalog(runners)
     health = HealthEndpoints(runners, drain)
     service = ForecastService(runners, settings)
-    _add_forecast_routes(app, ForecastEndpoints(service, catalog, settings))
-    _add_file_routes(app, FileEndpoints(settings))
+    reader = FileReader(settings)
+    files = FileForecasts(service, reader, settings)
+    _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
+    _add_file_routes(app, FileEndpoints(reader, settings))
     add_oip_routes(
         app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
     )
