@@ -39,7 +39,8 @@ def draw_fans(forecasts: Forecasts, path: Path) -> None:
         _draw_fan(axes, forecasts, int(place))
         item_id = forecasts.windows[place].series.item_id
         axes.set_title(f"{name}: {item_id}, MASE {mase[place]:.2f}", loc="left")
-    figure.axes[0].legend(loc="upper left")
+    parts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*parts, loc="outside lower center", ncols=len(parts[0]))
     figure.savefig(path, metadata={"Software": None})
 
 
