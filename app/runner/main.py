@@ -32,6 +32,7 @@ from app.runner.repository import LoadedModel, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
+from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
 
 _RUNS_PER_WATCHDOG = 6
@@ -57,15 +58,19 @@ def main() -> None:
             sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
         if arguments.restarts:
             metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
+        vetter = _vetter_of(settings, arguments.socket)
         repository = Repository(
-            settings.model_repository, device, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes
+            settings.model_repository,
+            device,
+            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+            read_model=vetter.read,
         )
         models = load_first(repository, _memory_of(arguments.socket))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
         sys.exit(STARTUP_FAILURE_STATUS)
     runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-    uvloop.run(runner.serve(models, note))
+    uvloop.run(_serve(runner, vetter, models, note=note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -155,9 +160,25 @@ class _Runner:
         )
 
 
+async def _serve(
+    runner: _Runner, vetter: Vetter, models: list[list[LoadedModel]], *, note: str
+) -> None:
+    with vetter:  # a file that is being tried must not hold up the end
+        await runner.serve(models, note)
+
+
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
+
+
+def _vetter_of(settings: Settings, socket: Path) -> Vetter:
+    return Vetter(
+        settings.model_repository,
+        max_bytes=settings.max_model_bytes,
+        timeout_s=settings.vetting_timeout_s,
+        memory=socket.with_name("vetted"),
+    )
 
 
 def _limits_of(settings: Settings) -> BatchLimits:

@@ -1,14 +1,16 @@
 """Model versions on disk, and what became of each when it was loaded."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
 from app.errors import ArtifactError, ModelNotFoundError, StartupError
 from app.runner.engine import Device, OrtEngine
 from app.runner.loading import load_engine
+from app.runner.model_file import read_model_file
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +35,22 @@ class Repository:
         directory: The folder.
         device: Where models are opened.
         gpu_mem_limit_bytes: As in Settings.
+        read_model: Returns the bytes of a model file, or refuses it: that of a ``Vetter``. Without
+            one, files are opened untried.
     """
 
-    def __init__(self, directory: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        device: Device,
+        *,
+        gpu_mem_limit_bytes: int = 0,
+        read_model: Callable[[Path], bytes] | None = None,
+    ) -> None:
         self._directory = directory
         self._device: Device = device
         self._gpu_mem_limit_bytes = gpu_mem_limit_bytes
+        self._read_model = read_model or partial(read_model_file, root=directory)
 
     def names(self) -> list[str]:
         """List the models that have a version.
@@ -92,8 +104,9 @@ class Repository:
         for version in reversed(versions):
             path = self._directory / model_name / str(version) / MODEL_FILE
             try:
+                model = self._read_model(path)
                 engine = load_engine(
-                    path, self._device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes
+                    model, self._device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes
                 )
             except ArtifactError as error:
                 logger.error("model %s version %d refused: %s", model_name, version, error)  # noqa: TRY400
