@@ -6,6 +6,7 @@ from typing import Any
 import litserve
 import numpy as np
 import onnxruntime as ort
+from fastapi import Request
 
 _MAX_BATCH = 16
 _WAIT_S = 0.005  # what suits it best of those tried
@@ -20,9 +21,10 @@ class Forecasts(litserve.LitAPI):  # type: ignore[misc]
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(sys.argv[2], options, ["CPUExecutionProvider"])
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:
         """Return ``(time, 1)``."""
-        return np.array(request["inputs"][0]["data"], np.float32)[:, None]
+        content: Any = request  # what the request holds, in spite of its type
+        return np.array(content["inputs"][0]["data"], np.float32)[:, None]
 
     def batch(self, inputs: Any) -> Any:
         """Return ``(batch, time, 1)``."""
