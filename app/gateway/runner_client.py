@@ -196,6 +196,8 @@ class RunnerPool:
         self._max_queue_steps = max_queue_steps
         self._connections: dict[Path, RunnerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._listed: list[tuple[ModelVersion, ...]] = []
+        self._models: list[ModelVersion] = []
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
@@ -220,13 +222,16 @@ class RunnerPool:
 
     def models(self) -> Sequence[ModelVersion]:
         """List every version that a runner has looked at; while they change, runners may differ."""
-        found: dict[tuple[str, int], ModelVersion] = {}
-        for connection in self._connections.values():
-            for model in connection.models:
+        listed = [connection.models for connection in self._connections.values()]
+        if listed != self._listed:  # compares by identity first: nothing is looked into
+            self._listed = listed
+            found: dict[tuple[str, int], ModelVersion] = {}
+            for model in itertools.chain.from_iterable(listed):
                 key = (model.model_name, model.model_version)
                 if key not in found or model.is_ready:
                     found[key] = model
-        return list(found.values())
+            self._models = list(found.values())
+        return self._models
 
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
