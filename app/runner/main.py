@@ -26,12 +26,14 @@ from app.lifeline import (
 from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, Engine, cuda_is_usable
+from app.runner.histories import Histories
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
+from app.runner.state_cache import StateCache
 from app.settings import Settings, load_settings
 
 _RUNS_PER_WATCHDOG = 6
@@ -113,7 +115,7 @@ class _Runner:
             if self._executor is not None:
                 stack.enter_context(self._executor)
             shelf = await stack.enter_async_context(self._shelf())
-            server = RunnerServer(shelf, self._device, self._sequences())
+            server = RunnerServer(shelf, self._device, self._sequences(), self._histories())
             for versions in models:
                 await shelf.put(versions)
             await server.listen(self._socket)
@@ -153,6 +155,10 @@ class _Runner:
             max_sequences=self._settings.max_sequences,
             idle_timeout_s=self._settings.sequence_idle_timeout_s,
         )
+
+    def _histories(self) -> Histories | None:
+        max_bytes = self._settings.state_cache_bytes
+        return Histories(StateCache(max_bytes)) if max_bytes else None
 
 
 def _memory_of(socket: Path) -> Path:
