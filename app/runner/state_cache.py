@@ -5,7 +5,6 @@ caller's key. Histories are also filed by the digest of their first steps, with 
 kept of such a beginning: so a look-up reads a history once, however many prefixes of it are kept.
 """
 
-import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -89,8 +88,8 @@ class StateCache:
         """
         beginning = history.digest(LEAST_STEPS)
         known = self._lengths.get(beginning, ())
-        within = [length for length in known if length <= history.length]
-        lengths = sorted(heapq.nlargest(_MAX_PREFIXES, within))
+        within = sorted(length for length in known if length <= history.length)
+        lengths = within[-_MAX_PREFIXES:]
         digests = [history.digest(length) for length in lengths]
         place = Place(version, beginning, history.digest(history.length), history.length)
         for length, digest in zip(reversed(lengths), reversed(digests), strict=True):
