@@ -64,6 +64,15 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
+def owner_of(scope: Scope) -> str | None:
+    """Return the key for which states may be kept; None where the caller wants none kept.
+
+    ``Cache-Control: no-store`` in a request says so (RFC 9111, section 5.2.1.5).
+    """
+    directives = header_of(scope, b"cache-control").lower().split(",")
+    return None if "no-store" in map(str.strip, directives) else exchange_of(scope).key_id
+
+
 def header_of(scope: Scope, name: bytes) -> str:
     """Return the first header of that lower-case name, or an empty text."""
     return exchange_of(scope).headers.get(name, b"").decode("latin-1")

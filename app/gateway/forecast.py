@@ -13,7 +13,7 @@ from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
-from app.gateway.exchange import exchange_of, header_of
+from app.gateway.exchange import exchange_of, header_of, owner_of
 from app.gateway.file_forecast import FileForecasts, FileOptions, FileQuery
 from app.gateway.file_types import is_file
 from app.gateway.preparation import PreparedRequest
@@ -119,7 +119,9 @@ class ForecastEndpoints:
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
         async with cancel_when_caller_leaves(receive):
             deadline = exchange_of(scope).started + limit_s
-            forecast = await self._service.forecast(prepared, model, deadline=deadline)
+            forecast = await self._service.forecast(
+                prepared, model, deadline=deadline, owner=owner_of(scope)
+            )
             content = await _encode(forecast)
         return Response(content, media_type="application/json")
 
