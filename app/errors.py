@@ -23,6 +23,7 @@ GatecastError
 ├── EngineError                  a model run failed
 │   └── ModelOutputError         a model run gave numbers that are not finite
 ├── ArtifactError                a model file is broken, damaged or not ours
+├── BulkRunError                 a bulk run can not begin, go on or give anything
 ├── RemoteError                  a running service that a command speaks to refuses or is away
 └── StartupError                 the service can not start as it was told to
 """
@@ -132,6 +133,10 @@ class ModelOutputError(EngineError):
 
 class ArtifactError(GatecastError):
     """A model file is broken, damaged or not ours; the message is one readable line."""
+
+
+class BulkRunError(GatecastError):
+    """A bulk run can not begin, can not write its files, or has no series it can forecast."""
 
 
 class RemoteError(GatecastError):

@@ -89,6 +89,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ArtifactError: ProblemKind(
         500, "artifact-error", "The model file is broken", is_internal=True
     ),
+    errors.BulkRunError: _BUG,
     errors.RemoteError: _BUG,
     errors.StartupError: _BUG,
     RequestValidationError: ProblemKind(422, "invalid-request", "The request is not valid"),
