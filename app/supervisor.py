@@ -1,4 +1,4 @@
-"""``gatecast serve``: starts gateways and runners, keeps them running and drains them in order."""
+"""``gatecast serve``: starts gateways, runners and a worker for jobs, keeps and drains them."""
 
 import asyncio
 import contextlib
@@ -24,10 +24,10 @@ _STOP_MARGIN_S = 5.0
 
 
 class Supervisor:
-    """One listener or two, some gateways, one or more runners.
+    """One listener or two, some gateways, one or more runners, and a worker where there are jobs.
 
-    Every gateway accepts from every listener; every gateway talks to every runner. The second
-    listener, where there is one, is that of administrators.
+    Every gateway accepts from every listener; gateways and the worker talk to every runner. The
+    second listener, where there is one, is that of administrators.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +64,8 @@ class Supervisor:
         gateways = [
             self._gateway(listeners, sockets, environment) for _ in range(self._settings.gateways)
         ]
-        children = [*runners, *gateways]
+        workers = [self._worker(sockets, environment)] if self._settings.jobs_directory else []
+        children = [*runners, *gateways, *workers]
         tasks = {child: asyncio.create_task(child.run()) for child in children}
         failing = asyncio.gather(*tasks.values())
         announcing = asyncio.create_task(self._announce(runners[0], gateways, listeners))
@@ -74,7 +75,7 @@ class Supervisor:
         if stopping.done():
             for listener in listeners:
                 listener.close()  # from here the gateways alone hold it; the last to go ends it
-            await self._drain(tasks, gateways, runners, number=stopping.result())
+            await self._drain(tasks, [*gateways, *workers], runners, number=stopping.result())
         else:
             stopping.cancel()
             for child in children:
@@ -86,14 +87,14 @@ class Supervisor:
     async def _drain(
         self,
         tasks: dict[Child, asyncio.Task[None]],
-        gateways: Sequence[Child],
+        callers: Sequence[Child],
         runners: Sequence[Child],
         *,
         number: int,
     ) -> None:
         delay_s = self._settings.drain_delay_s if number == signal.SIGTERM else 0.0
         patience_s = delay_s + self._settings.graceful_timeout_s + _STOP_MARGIN_S
-        for children, signal_number in ((gateways, number), (runners, signal.SIGTERM)):
+        for children, signal_number in ((callers, number), (runners, signal.SIGTERM)):
             for child in children:
                 child.stop(signal_number)
             hurry = asyncio.create_task(self._signals.get())
@@ -129,6 +130,11 @@ class Supervisor:
         command += [part for number in descriptors for part in ("--listener", str(number))]
         command += [part for path in runners for part in ("--runner", str(path))]
         return self._child("gateway", command, environment, descriptors)
+
+    def _worker(self, runners: Sequence[Path], environment: dict[str, str]) -> Child:
+        command = ["-m", "app.jobs.worker"]
+        command += [part for path in runners for part in ("--runner", str(path))]
+        return self._child("worker", command, environment, ())
 
     def _child(
         self,

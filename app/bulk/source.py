@@ -60,7 +60,7 @@ def open_source(path: Path, roles: ColumnRoles, freq: str | None) -> Generator[S
     Raises:
         GatecastError: It can not be read as series.
     """
-    raw = read_file(_read(path), _format_of(path), max_rows=_MAX_ROWS)
+    raw = read_file(_read(path), format_of(path), max_rows=_MAX_ROWS)
     content = read_series(raw, roles, freq, max_steps=_MAX_ROWS)
     series: Chunk = list(content.series)
     series += [RefusedSeries(item_id, "it has no value") for item_id in content.without_values]
@@ -80,7 +80,12 @@ def digest_of(path: Path) -> str:
         raise InvalidInputError(f"can not read {path}: {error.strerror}") from error
 
 
-def _format_of(path: Path) -> FileFormat:
+def format_of(path: Path) -> FileFormat:
+    """Return what a file is, by its name.
+
+    Raises:
+        InvalidInputError: Its suffix is not known.
+    """
     file_format = _FORMATS.get(path.suffix.lower())
     if file_format is None:
         known = ", ".join(_FORMATS)
