@@ -176,9 +176,7 @@ def test_deleted_job_is_hidden_until_its_files_are_gone(store: JobStore) -> None
     assert add(store, "2", idempotency_key="k").job_id == "2"
 
 
-def test_old_jobs_are_hidden_and_unfinished_ones_never(
-    store: JobStore, clock: ManualClock
-) -> None:
+def test_old_jobs_are_hidden_and_unfinished_ones_never(store: JobStore, clock: ManualClock) -> None:
     for job_id in "12":
         add(store, job_id)
     claim(store)
