@@ -65,17 +65,18 @@ class Supervisor:
             self._gateway(listeners, sockets, environment) for _ in range(self._settings.gateways)
         ]
         workers = [self._worker(sockets, environment)] if self._settings.jobs_directory else []
-        children = [*runners, *gateways, *workers]
+        callers = [*gateways, *workers]
+        children = [*runners, *callers]
         tasks = {child: asyncio.create_task(child.run()) for child in children}
         failing = asyncio.gather(*tasks.values())
-        announcing = asyncio.create_task(self._announce(runners[0], gateways, listeners))
+        announcing = asyncio.create_task(self._announce(runners[0], callers, listeners))
         stopping = asyncio.create_task(self._signals.get())
         await _first_of(stopping, failing)
         announcing.cancel()
         if stopping.done():
             for listener in listeners:
                 listener.close()  # from here the gateways alone hold it; the last to go ends it
-            await self._drain(tasks, [*gateways, *workers], runners, number=stopping.result())
+            await self._drain(tasks, callers, runners, number=stopping.result())
         else:
             stopping.cancel()
             for child in children:
@@ -107,11 +108,11 @@ class Supervisor:
             patience_s = _STOP_MARGIN_S
 
     async def _announce(
-        self, runner: Child, gateways: Sequence[Child], listeners: Sequence[socket.socket]
+        self, runner: Child, callers: Sequence[Child], listeners: Sequence[socket.socket]
     ) -> None:
         addresses = [listener.getsockname()[:2] for listener in listeners]
         report = await runner.ready
-        await asyncio.gather(*(gateway.ready for gateway in gateways))
+        await asyncio.gather(*(caller.ready for caller in callers))
         if not report.failure:
             print_banner(report, addresses, needs_key=bool(self._settings.api_keys_file))
 

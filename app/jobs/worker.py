@@ -142,13 +142,13 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def lock_of(directory: Path) -> Iterator[None]:
+def lock_of(directory: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
     """Keep every other worker away from a folder; one that is on its way out is waited for.
 
     Raises:
         StartupError: Another one stays.
     """
-    give_up_at = time.monotonic() + _LOCK_TIMEOUT_S
+    give_up_at = time.monotonic() + timeout_s
     with (directory / "worker.lock").open("w") as file:
         while True:
             try:
