@@ -55,7 +55,7 @@ class _Place:
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--model", required=True, help="Name of the model.")
 @click.option("--model-version", type=click.IntRange(1), help="Its version [the newest].")
 @click.option(

@@ -35,6 +35,8 @@ _TIMEOUT = Timeout(connect=10, read=120)
 _RETRIES = Retry(
     total=10, backoff_factor=0.25, backoff_max=20, backoff_jitter=0.25, allowed_methods=None
 )
+_FIRST_RETRIES = _RETRIES.new(connect=2)
+"""Before a run has begun, whoever waits for it wants to know soon that nobody is there."""
 _LONGEST_WAIT_S = 60.0
 _RETRIED = frozenset({429, 502, 503})
 _TOO_MUCH = frozenset({413, 504})
@@ -80,6 +82,7 @@ class _Service:
         if urlsplit(url).scheme not in {"http", "https"}:
             raise RemoteError(f"{url} is no http:// or https:// address")
         self.url = url.rstrip("/")
+        self.retries = _FIRST_RETRIES
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections, timeout=_TIMEOUT)
 
@@ -93,7 +96,7 @@ class _Service:
         """
         method = "GET" if body is None else "POST"
         all_headers = {**self._headers, **(headers or {})}
-        retries = _RETRIES
+        retries = self.retries
         while True:
             answer, error = None, None
             try:
@@ -203,6 +206,7 @@ async def open_remote(
         model = BulkModel(model_name, description.model_version, "", card, "a service")
         digest, _ = await _infer(service, model, _smallest_batch(card))
         model = BulkModel(model_name, description.model_version, digest, card, "a service")
+        service.retries = _RETRIES
         yield RemoteForecaster(service, model, limits, concurrency)
     finally:
         service.close()
