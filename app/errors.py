@@ -29,7 +29,7 @@ GatecastError
 ├── EngineError                  a model run failed
 │   └── ModelOutputError         a model run gave numbers that are not finite
 ├── ArtifactError                a model file is broken, damaged or not ours
-├── BulkRunError                 a bulk run can not begin, go on or give anything
+├── BulkRunError                 a bulk run can not begin, go on or forecast anything
 ├── RemoteError                  a running service that a command speaks to refuses or is away
 └── StartupError                 the service can not start as it was told to
 """

@@ -13,7 +13,8 @@ the same bytes as that of a run that nothing disturbed, as long as the forecaste
 depend on what else it runs. If the file, the model or an option has changed meanwhile, the run
 begins anew, with a warning in the log that says what has changed. A run that is cancelled stops
 within one batch and can be resumed as after a kill. Once ``run`` has returned, the output and the
-errors are whole and ``folder`` may be removed; a resumed run that finds all chunks done only writes
+errors are whole and ``folder`` may be removed; where no series could be forecast, ``num_rows`` is 0
+and there is no output. A resumed run that finds all chunks done only writes
 them again.
 
 The order of things: rows and their mark in the journal are one transaction; the errors, then the
@@ -36,7 +37,6 @@ from app.bulk.options import Aim, BulkOptions
 from app.bulk.output import check_suffix, write_forecasts, writing
 from app.bulk.source import Chunk, Source, digest_of, open_source
 from app.bulk.tables import table_schema
-from app.errors import BulkRunError
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,7 @@ class BulkRun:
 
         Raises:
             InvalidInputError: The file can not be read as series, or does not fit the model.
-            BulkRunError: Another process is at this run, a file can not be written, or no series
-                could be forecast; then there is an errors file and no output.
+            BulkRunError: Another process is at this run, or a file can not be written.
             GatecastError: As ``BulkForecaster.infer``; the run can be resumed.
         """
         check_suffix(self._options.output)
@@ -201,9 +200,7 @@ class _Attempt:
         else:
             errors.unlink(missing_ok=True)  # of an earlier run
         if not totals.num_rows:
-            raise BulkRunError(
-                f"none of the {totals.num_series} series can be forecast: {errors} says why"
-            )
+            return
         write_forecasts(
             self._options.output,
             self._journal.rows(),

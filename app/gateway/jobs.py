@@ -137,10 +137,14 @@ class JobEndpoints:
     async def read_errors(self, request: Request, job_id: JobId) -> Response:
         """Return the series of a job that can not be forecast, one a line, each with its reason."""
         job = await self._find(request, job_id)
-        _check_succeeded(job)
-        if not job.progress.num_refused:
+        if job.state not in {"succeeded", "failed"}:
+            raise JobConflictError(
+                f"the job is {job.state}; its errors are there once it has ended"
+            )
+        path = self._desk.files.errors_of(job)
+        if not path.exists():
             return Response(media_type=ERRORS_TYPE)
-        return FileResponse(self._desk.files.errors_of(job), media_type=ERRORS_TYPE)
+        return FileResponse(path, media_type=ERRORS_TYPE)
 
     @property
     def _desk(self) -> JobDesk:

@@ -15,6 +15,7 @@ from app.jobs.job import Job, Progress
 from app.settings import Settings
 
 _LOOK_INTERVAL_S = 0.2
+_NOTHING = "none of the series can be forecast; the errors of the job say why"
 _INTERNAL = "the job failed inside the service, whose log tells more"
 
 logger = logging.getLogger("gatecast.jobs")
@@ -71,13 +72,13 @@ class JobExecution:
             forecaster = await RunnerForecaster.connect(job.options, self._runners, self._settings)
             source = self._desk.files.input_of(job.job_id, job.options)
             run = BulkRun(source, options, self._desk.files.run_of(job), forecaster)
-            await run.run(self._note)
+            summary = await run.run(self._note)
         except GatecastError as error:
             return str(error)
         except Exception:
             logger.exception("job %s failed", job.job_id)
             return _INTERNAL
-        return ""
+        return "" if summary.num_rows else _NOTHING
 
     def _note(self, progress: BulkProgress) -> None:
         self._progress = Progress(progress.done, progress.refused, progress.total)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
@@ -155,7 +155,7 @@ def _open_regular(name: str, place: int) -> int:
 
 
 @contextlib.contextmanager
-def _storing() -> Iterator[None]:
+def _storing() -> Generator[None]:
     try:
         yield
     except OSError as error:

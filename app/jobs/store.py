@@ -8,7 +8,7 @@ of many systems still brings, and a few writes a second do not need it.
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
@@ -272,7 +272,7 @@ class JobStore:
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Generator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             with contextlib.closing(connection):

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 
 import uvloop
@@ -142,7 +142,7 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def lock_of(directory: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
+def lock_of(directory: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Generator[None]:
     """Keep every other worker away from a folder; one that is on its way out is waited for.
 
     Raises:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from httpx import AsyncClient
 
-from app.errors import ModelNotReadyError
+from app.errors import ModelNotReadyError, ModelOutputError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.jobs.desk import JobDesk
@@ -106,6 +106,18 @@ async def test_refused_series_are_listed_with_their_reasons(
     errors = await client.get(f"/v1/jobs/{job['job_id']}/errors")
     assert (job["state"], job["num_done"], job["num_refused"]) == ("succeeded", 3, 1)
     assert '"item_id":"c"' in errors.text
+
+
+async def test_file_without_a_sound_series_fails_and_has_its_reasons(
+    client: AsyncClient, settings: Settings, runners: FakeRunners
+) -> None:
+    runners.error = ModelOutputError("the model gave numbers that are not finite")
+    async with working(settings, runners):
+        job = await wait_until_finished(client, (await create(client))["job_id"])
+    errors = await client.get(f"/v1/jobs/{job['job_id']}/errors")
+    assert (job["state"], job["num_refused"]) == ("failed", 2)
+    assert "none of the series" in job["error"]
+    assert len(errors.text.splitlines()) == 2
 
 
 async def test_broken_file_fails_and_says_where(

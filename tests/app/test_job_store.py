@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def store(tmp_path: Path, clock: ManualClock) -> JobStore:
     return JobStore(tmp_path / "jobs", max_unfinished=3, clock=clock)
 
 
-def add(store: JobStore, job_id: str, owner: str = "a", **changes: str) -> Job:
+def add(store: JobStore, job_id: str, owner: str = "a", **changes: Any) -> Job:
     return store.add(replace(NEW, job_id=job_id, owner=owner, **changes))
 
 

@@ -72,6 +72,19 @@ async def bring_about(event: str, service: Service) -> bool:
     return False
 
 
+async def lose_in_turn(
+    waiting: list[tuple[int, str]], service: Service, client: Client, path: str
+) -> bool:
+    """Bring about what waits, each at its moment, until the service ends or nothing is left."""
+    while waiting:
+        moment, event = waiting.pop(0)
+        job = await wait_until_done(client, path, moment)
+        assert job["state"] in {"queued", "running"}
+        if not await bring_about(event, service):
+            return False
+    return True
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "events",
@@ -83,29 +96,21 @@ async def bring_about(event: str, service: Service) -> bool:
 async def test_result_has_the_same_bytes_whatever_is_lost(
     tiny_repository: Path, tmp_path: Path, events: Sequence[str]
 ) -> None:
-    file = make_file(NUM_SERIES)
     chance = random.Random(SEED)
     moments = sorted(chance.randrange(1, NUM_SERIES * 3 // 4) for _ in events)
     waiting = list(zip(moments, events, strict=True))
-    path = ""
-    while True:
+    file, path, results = make_file(NUM_SERIES), "", list[bytes]()
+    while not results:
         async with (
             serving(tiny_repository, jobs_directory=tmp_path, **SETTINGS) as service,
             Client(service.port) as client,
         ):
             path = path or await create(client, file)
-            while waiting:
-                moment, event = waiting.pop(0)
-                job = await wait_until_done(client, path, moment)
-                assert job["state"] in {"queued", "running"}
-                if not await bring_about(event, service):
-                    break
-            else:
-                disturbed = await finish(client, path)
-                undisturbed = await finish(client, await create(client, file))
-                break
-    rows = disturbed.decode().splitlines()[1:]
-    assert disturbed == undisturbed
+            if await lose_in_turn(waiting, service, client, path):
+                undisturbed = await create(client, file)
+                results = [await finish(client, path), await finish(client, undisturbed)]
+    rows = results[0].decode().splitlines()[1:]
+    assert results[0] == results[1]
     assert [row.split(",")[0].strip('"') for row in rows[::2]] == [
         f"s{index:05}" for index in range(NUM_SERIES)
     ]
