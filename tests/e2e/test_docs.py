@@ -88,7 +88,7 @@ async def test_blocks_that_call_the_service_run_as_written(folder: Path) -> None
         for block in blocks(page, "sh", "python", "crontab")
         if not is_elsewhere(block[1])
     ]
-    async with serving(ROOT / "model_repository") as service:
+    async with serving(ROOT / "model_repository", jobs_directory=folder / "jobs") as service:
         outputs = [await run(script_of(*block, service.port), folder) for block in found]
     for (_, text), output in zip(found, outputs, strict=True):
         if text.startswith("curl") and "-o " not in text and ">" not in text:
@@ -99,7 +99,7 @@ def check_answer(command: str, output: str) -> None:
     if "Accept: text/csv" in command:
         assert output.startswith('"item_id","timestamp"'), output
     else:
-        known = {"forecasts", "predictions", "outputs", "series"}
+        known = {"forecasts", "predictions", "outputs", "series", "job_id"}
         assert json.loads(output).keys() & known, output
 
 

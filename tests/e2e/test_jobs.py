@@ -97,7 +97,7 @@ async def test_result_has_the_same_bytes_whatever_is_lost(
     tiny_repository: Path, tmp_path: Path, events: Sequence[str]
 ) -> None:
     chance = random.Random(SEED)
-    moments = sorted(chance.randrange(1, NUM_SERIES * 3 // 4) for _ in events)
+    moments = sorted(chance.randrange(1, NUM_SERIES // 2) for _ in events)
     waiting = list(zip(moments, events, strict=True))
     file, path, results = make_file(NUM_SERIES), "", list[bytes]()
     while not results:
