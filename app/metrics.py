@@ -69,6 +69,7 @@ SEQUENCES_EXPIRED = Counter(
 RUNNER_RESTARTS = Counter(
     "gatecast_runner_restarts", "Runners that took a lost one's place.", ["runner"]
 )
+JOBS = Counter("gatecast_jobs", "Bulk jobs that have run to their end, by outcome.", ["outcome"])
 
 
 def render_metrics() -> bytes:

@@ -13,7 +13,7 @@ from pydantic import Field
 from app.bulk.options import Aim, BulkOptions
 from app.bulk.source import format_of
 from app.errors import InvalidInputError, UnsupportedMediaTypeError
-from app.files.reading import FileFormat
+from app.files.raw import FileFormat
 from app.files.writing import AnswerFormat
 from app.gateway.catalog import Forecaster
 from app.gateway.decoding import decode_body

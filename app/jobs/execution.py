@@ -12,6 +12,7 @@ from app.gateway.runner_client import Runners
 from app.jobs.desk import JobDesk
 from app.jobs.forecaster import RunnerForecaster
 from app.jobs.job import Job, Progress
+from app.metrics import JOBS
 from app.settings import Settings
 
 _LOOK_INTERVAL_S = 0.2
@@ -88,6 +89,7 @@ class JobExecution:
         if not await asyncio.to_thread(store.finish, job.job_id, self._progress, error=error):
             await asyncio.to_thread(files.remove, job.job_id)
             return
+        JOBS.labels("failed" if error else "succeeded").inc()
         logger.info("job %s: %s", job.job_id, error or "succeeded")
         await asyncio.to_thread(shutil.rmtree, files.run_of(job), ignore_errors=True)
         files.input_of(job.job_id, job.options).unlink(missing_ok=True)

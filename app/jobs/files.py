@@ -14,6 +14,7 @@ from app.jobs.job import Job, JobOptions
 
 _COPIED_AT_ONCE_BYTES = 2**20
 _SUFFIXES = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "arrow": ".arrows"}
+_SCRATCH = "scratch"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -64,8 +65,15 @@ class JobFiles:
         return [
             path.name
             for path in self.directory.iterdir()
-            if path.is_dir() and path.stat().st_mtime < before
+            if path.is_dir() and path.name != _SCRATCH and path.stat().st_mtime < before
         ]
+
+    def make_scratch(self) -> Path:
+        """Return an empty folder for the temporary files of a worker; what a lost one left goes."""
+        path = self.directory / _SCRATCH
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
 
 
 class IncomingFile:

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from app.files.columns import ColumnRoles
-from app.files.reading import FileFormat
+from app.files.raw import FileFormat
 from app.files.writing import AnswerFormat
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
@@ -107,6 +108,8 @@ def main() -> None:
         desk = _open_desk(settings)
         os.nice(_NICENESS)
         with lock_of(desk.files.directory):
+            # Where /tmp is memory, or outlives a kill, rows that are divided do not belong there.
+            tempfile.tempdir = str(desk.files.make_scratch())
             uvloop.run(_serve(desk, settings, lifeline, arguments.runner))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
