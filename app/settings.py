@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     poll_interval_s: float = Field(
         5.0, gt=0, description="How often the folder is looked at where it is polled."
     )
+    max_model_bytes: int = Field(
+        2 * 2**30, ge=1024, description="Largest model file; ONNX itself ends at this size."
+    )
+    vetting_timeout_s: float = Field(
+        8.0, gt=0, description="Longest a new model file may take to be opened and tried."
+    )
     retire_after_s: float = Field(
         10.0, ge=0, description="How long a replaced version still answers those who chose it."
     )

@@ -34,7 +34,9 @@ class JobQuery(FileOptions):
     model_name: str | None = Field(
         None, max_length=_MAX_NAME_LENGTH, description="Model that forecasts the file; needed."
     )
-    model_version: int | None = Field(None, ge=1, le=2**63 - 1, description="Default: newest.")
+    model_version: str | None = Field(
+        None, max_length=_MAX_NAME_LENGTH, description="Number or label. Default: the model's own."
+    )
     output_format: AnswerFormat | None = Field(
         None, description="Format of the result. Default: that of the file."
     )
@@ -60,7 +62,9 @@ class JobRequest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
             " is: .csv, .jsonl or .parquet.",
         ),
     ]
-    model_version: Annotated[int, Meta(ge=1)] | None = None
+    model_version: Annotated[
+        int | _Name | None, Meta(description="Number or label; the model's default if left out.")
+    ] = None
     horizon: WholeNumber | None = None
     quantile_levels: list[QuantileLevel] | None = None
     freq: Annotated[str, Meta(max_length=16)] | None = None
@@ -109,6 +113,12 @@ class AskedJob:
         given = query.model_dump(exclude={"quantile_levels"})
         request = JobRequest(**given, quantile_levels=query.levels(), path="")
         return cls(request, file_format)
+
+    @property
+    def model_version(self) -> str | None:
+        """Number or label of the version; None means the model's default."""
+        version = self.request.model_version
+        return None if version is None else str(version)
 
     def fingerprint(self, digest: str) -> str:
         """Return the digest of all that is asked for; ``digest`` is that of a file sent along."""

@@ -76,6 +76,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
         409, "sequence-conflict", "The sequence can not go on"
     ),
     errors.ModelRefusedError: ProblemKind(422, "model-refused", "The model file is refused"),
+    errors.ConfigError: ProblemKind(422, "config-refused", "The model's config.toml is refused"),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.JobsOffError: ProblemKind(404, "jobs-off", "Bulk jobs are switched off"),
     errors.JobNotFoundError: ProblemKind(404, "job-not-found", "There is no such job"),

@@ -57,7 +57,7 @@ class RunnerForecaster(BulkForecaster):
         """
         catalog = Catalog(runners)
         await _wait_for(catalog, options)
-        model = catalog.find_forecaster(options.model_name, options.model_version)
+        model = catalog.find_forecaster(options.model_name, str(options.model_version))
         described = BulkModel(
             model.model_name,
             model.model_version,
@@ -65,10 +65,11 @@ class RunnerForecaster(BulkForecaster):
             model.card,
             runtime=f"runners on {runners.device}",
         )
+        own = model.config.for_model(settings)
         limits = BatchLimits(
-            max_batch_size=settings.max_batch_size,
-            max_batch_steps=settings.max_batch_steps,
-            max_padding_share=settings.max_padding_share,
+            max_batch_size=own.max_batch_size,
+            max_batch_steps=own.max_batch_steps,
+            max_padding_share=own.max_padding_share,
         )
         num_runners = 1 if runners.device == "cuda" else settings.runners
         return cls(described, runners, limits, concurrency=_BATCHES_PER_RUNNER * num_runners)
@@ -117,7 +118,7 @@ async def _wait_for(catalog: Catalog, wanted: JobOptions | BulkModel) -> None:
     digest = wanted.model_digest if isinstance(wanted, JobOptions) else wanted.digest
     while True:
         try:
-            version = catalog.find_version(wanted.model_name, wanted.model_version)
+            version = catalog.find_version(wanted.model_name, str(wanted.model_version))
         except ModelNotReadyError:
             await asyncio.sleep(_RETRY_DELAY_S)
             continue
