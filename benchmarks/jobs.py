@@ -32,11 +32,20 @@ NUM_LIVE = 500
 PAUSE_S = 0.02
 
 
-async def start(client: Client, data: Path) -> str:
+async def start(client: Client, data: bytes) -> str:
     """Begin a job and return its path."""
-    answer = await client.send("POST", CREATE, data.read_bytes(), PARQUET)
+    answer = await client.send("POST", CREATE, data, PARQUET)
     assert answer.status == 202, answer.body
     return answer.headers["location"]
+
+
+async def wait_for_progress(client: Client, path: str) -> None:
+    """Return once some of a job is done."""
+    async with asyncio.timeout(600):
+        while True:
+            if (await client.get(path)).json()["num_done"]:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def finish(client: Client, path: str) -> float:
@@ -78,14 +87,13 @@ async def measure(num_series: int, folder: Path) -> Figures:
     first = run_raw(batches, cores)
     settings = {"runners": cores, "access_log": False, "jobs_directory": folder / "jobs"}
     async with serving(REPOSITORY, **settings) as service, Client(service.port) as client:
-        await finish(client, await start(client, small))
+        await finish(client, await start(client, small.read_bytes()))
         of_small = peak_mib(service)
-        job_s = await finish(client, await start(client, data))
+        job_s = await finish(client, await start(client, data.read_bytes()))
         peak = peak_mib(service)
         alone = await time_live(client)
-        path = await start(client, data)
-        while not (await client.get(path)).json()["num_done"]:
-            await asyncio.sleep(0.05)
+        path = await start(client, data.read_bytes())
+        await wait_for_progress(client, path)
         beside = await time_live(client)
         still_running = (await client.get(path)).json()["state"] == "running"
     second = run_raw(batches, cores)

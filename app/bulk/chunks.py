@@ -1,7 +1,7 @@
 """Forecasts the series of one chunk: rows, model runs, and the chunk as the journal keeps it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from app.bulk.forecaster import BulkForecaster
 from app.bulk.journal import FinishedChunk
 from app.bulk.options import Aim
+from app.bulk.rows import RowMaker, Stamps
 from app.bulk.source import Chunk
 from app.bulk.tables import ForecastSeries, encode_rows, has_times
-from app.calendar import Frequency
-from app.errors import ModelOutputError
-from app.files.series import FileSeries
+from app.errors import InvalidInputError, ModelOutputError
+from app.files.series import RefusedSeries
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.preparation import Row
 
@@ -24,24 +24,26 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    item_id: str | None
-    reason: str
+_NOT_FINITE = "the model gave numbers that are not finite"
 
-    def to_line(self) -> bytes:
-        return orjson.dumps(
-            {"item_id": self.item_id, "error": self.reason}, option=orjson.OPT_APPEND_NEWLINE
-        )
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The batches of a chunk; by position, the stamps of forecasts and why there is none."""
+
+    batches: list[list[Row]]
+    stamps: Mapping[int, Stamps | None]
+    refusals: Mapping[int, str]
 
 
 class ChunkForecaster:
     """Forecasts chunks of one file with one model."""
 
-    def __init__(self, forecaster: BulkForecaster, aim: Aim, freq: Frequency | None) -> None:
+    def __init__(self, forecaster: BulkForecaster, aim: Aim, *, has_stamps: bool) -> None:
         self._forecaster = forecaster
         self._aim = aim
-        self._freq = freq
+        self._has_stamps = has_stamps
+        self._row_maker = RowMaker(aim)
 
     async def forecast(self, number: int, chunk: Chunk) -> FinishedChunk:
         """Forecast a chunk; what comes out follows from the chunk and the model alone.
@@ -49,31 +51,27 @@ class ChunkForecaster:
         Raises:
             GatecastError: As ``BulkForecaster.infer``.
         """
-        batches = await in_thread(self._to_batches, chunk)
+        prepared = await in_thread(self._prepare, chunk)
         quantiles: dict[int, NDArray[np.float32]] = {}
-        for batch in batches:
+        for batch in prepared.batches:
             quantiles |= await self._infer(batch)
-        return await in_thread(self._finish, number, chunk, quantiles)
+        return await in_thread(self._finish, number, chunk, prepared, quantiles)
 
-    def _to_batches(self, chunk: Chunk) -> list[list[Row]]:
-        rows = [
-            self._to_row(position, series)
-            for position, series in enumerate(chunk)
-            if isinstance(series, FileSeries)
-        ]
-        return cut_into_chunks(rows, self._forecaster.limits)
-
-    def _to_row(self, position: int, series: FileSeries) -> Row:
-        target = series.target[-self._aim.card.context_length :].astype(np.float32)
-        none = np.empty((len(target), 0), np.float32)
-        return Row(
-            position=position,
-            target=target,
-            past_covariates=none,
-            future_covariates=none,
-            static_covariates=none[0],
-            timestamps=None,
-        )
+    def _prepare(self, chunk: Chunk) -> _Prepared:
+        rows: list[Row] = []
+        stamps: dict[int, Stamps | None] = {}
+        refusals: dict[int, str] = {}
+        for position, series in enumerate(chunk):
+            if isinstance(series, RefusedSeries):
+                refusals[position] = series.reason
+                continue
+            try:
+                row = self._row_maker.to_row(position, series)
+                stamps[position] = self._row_maker.stamps_ahead(series)
+                rows.append(row)
+            except InvalidInputError as error:
+                refusals[position] = str(error)
+        return _Prepared(cut_into_chunks(rows, self._forecaster.limits), stamps, refusals)
 
     async def _infer(self, rows: Sequence[Row]) -> dict[int, NDArray[np.float32]]:
         """Return the quantiles of each row by position; a row that has none is left out."""
@@ -88,18 +86,21 @@ class ChunkForecaster:
         return {row.position: quantiles for row, quantiles in zip(rows, selected, strict=True)}
 
     def _finish(
-        self, number: int, chunk: Chunk, quantiles: dict[int, NDArray[np.float32]]
+        self,
+        number: int,
+        chunk: Chunk,
+        prepared: _Prepared,
+        quantiles: Mapping[int, NDArray[np.float32]],
     ) -> FinishedChunk:
         forecasts: list[ForecastSeries] = []
-        refusals: list[_Refusal] = []
+        refusals: list[bytes] = []
         for position, series in enumerate(chunk):
-            if not isinstance(series, FileSeries):
-                refusals.append(_Refusal(series.item_id, series.reason))
-            elif position not in quantiles:
-                reason = "the model gave numbers that are not finite"
-                refusals.append(_Refusal(series.item_id, reason))
+            if position in quantiles:
+                stamps = prepared.stamps[position]
+                forecasts.append(ForecastSeries(series.item_id, stamps, quantiles[position]))
             else:
-                forecasts.append(self._to_forecast(series, quantiles[position]))
+                reason = prepared.refusals.get(position, _NOT_FINITE)
+                refusals.append(_refusal_line(series.item_id, reason))
         levels = self._aim.selection.levels
         return FinishedChunk(
             number=number,
@@ -107,17 +108,14 @@ class ChunkForecaster:
             num_refused=len(refusals),
             num_rows=len(forecasts) * self._aim.horizon,
             has_times=has_times(forecasts),
-            rows=encode_rows(forecasts, levels, has_stamps=self._freq is not None),
-            refusals=b"".join(refusal.to_line() for refusal in refusals),
+            rows=encode_rows(forecasts, levels, has_stamps=self._has_stamps),
+            refusals=b"".join(refusals),
         )
 
-    def _to_forecast(self, series: FileSeries, quantiles: NDArray[np.float32]) -> ForecastSeries:
-        stamps = None
-        if self._freq is not None and series.stamps is not None:
-            start = series.stamps[0].item()
-            ahead = self._freq.stamps(start, len(series.target), self._aim.horizon)
-            stamps = np.array(ahead, "M8[us]")
-        return ForecastSeries(series.item_id, stamps, quantiles)
+
+def _refusal_line(item_id: str | None, reason: str) -> bytes:
+    content = {"item_id": item_id, "error": reason}
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def in_thread(

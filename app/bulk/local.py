@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 _BATCHES_PER_PROCESS = 2
 """One runs while the next one waits beside it."""
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime")
-_LIMITS: dict[Device, BatchLimits] = {
+LIMITS: dict[Device, BatchLimits] = {
     "cpu": BatchLimits(max_batch_size=32, max_batch_steps=32_768),
     "cuda": BatchLimits(max_batch_size=1024, max_batch_steps=1_048_576),
 }
@@ -98,7 +98,7 @@ async def open_local(
             count = workers or count_cores()
             pools += [stack.enter_context(_start(model, found)) for _ in range(1, count)]
         described = BulkModel(model_name, number, digest, card, _runtime(found))
-        yield LocalForecaster(described, _LIMITS[found], pools)
+        yield LocalForecaster(described, LIMITS[found], pools)
 
 
 def count_cores() -> int:

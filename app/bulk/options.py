@@ -8,6 +8,7 @@ from app.artifact import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles
+from app.files.raw import FileLimits
 from app.gateway.quantiles import QuantileSelection
 
 
@@ -23,6 +24,7 @@ class BulkOptions:
         horizon: Steps ahead.
         quantile_levels: Ascending.
         chunk_size: Series that are forecast and recorded together.
+        limits: What the file may hold.
     """
 
     output: Path
@@ -32,6 +34,7 @@ class BulkOptions:
     horizon: int | None = None
     quantile_levels: tuple[float, ...] | None = None
     chunk_size: int = 512
+    limits: FileLimits = field(default_factory=FileLimits)
 
     def to_json(self) -> dict[str, Any]:
         """Return all that decides about the rows of the output."""
@@ -59,26 +62,18 @@ class Aim:
         if not 1 <= horizon <= card.horizon:
             raise InvalidInputError(f"horizon must be between 1 and {card.horizon} for this model")
         levels = options.quantile_levels or card.quantile_levels
-        if names := (*card.past_covariates, *card.future_covariates, *card.static_covariates):
-            raise InvalidInputError(
-                f"this model needs {', '.join(names)}: a file brings no covariates"
-            )
         return cls(card, horizon, QuantileSelection.between(card.quantile_levels, levels))
 
-    def frequency(self, found: str | None) -> Frequency | None:
-        """Return the spacing of the stamps of a file; None where time is a plain step.
-
-        Args:
-            found: What the file follows.
+    def check_frequency(self, found: str | None) -> None:
+        """Check the spacing of the stamps of a file; None where time is a plain step.
 
         Raises:
             InvalidInputError: The model was trained on another one.
         """
-        if found is None:
-            return None
-        if self.card.freq is not None and Frequency.parse(found) != Frequency.parse(self.card.freq):
-            raise InvalidInputError(
-                f"the stamps of the file are {found} apart, but this model forecasts "
-                f"{self.card.freq}"
-            )
-        return Frequency.parse(found)
+        trained = self.card.freq
+        if found is None or trained is None or Frequency.parse(found) == Frequency.parse(trained):
+            return
+        raise InvalidInputError(
+            f"the stamps of the file are {found} apart, but this model forecasts {trained}; "
+            f"if only some series are wrong, ask for freq {trained}"
+        )

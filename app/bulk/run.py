@@ -155,9 +155,10 @@ class _Attempt:
     async def finish(self, on_progress: Callable[[Progress], None]) -> BulkSummary:
         """Forecast the chunks that are missing, then write the files."""
         before = self._journal.totals()
-        opening = open_source(self._path, self._options.roles, self._options.freq)
+        opening = open_source(self._path, self._options, self._aim.card)
         source = await in_thread(opening.__enter__)
         try:
+            self._aim.check_frequency(source.freq)
             num_series, has_stamps = source.num_series, source.freq is not None
             reporter = _Reporter(num_series, before, on_progress)
             await self._forecast(source, reporter)
@@ -168,7 +169,8 @@ class _Attempt:
         return BulkSummary(num_series, totals.num_refused, totals.num_rows, before.num_series)
 
     async def _forecast(self, source: Source, reporter: "_Reporter") -> None:
-        chunks = ChunkForecaster(self._forecaster, self._aim, self._aim.frequency(source.freq))
+        has_stamps = source.freq is not None
+        chunks = ChunkForecaster(self._forecaster, self._aim, has_stamps=has_stamps)
         done = self._journal.numbers()
         number = 0
         try:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from app.artifact import Card
+from app.bulk.options import BulkOptions
 from app.errors import InvalidInputError
-from app.files.columns import ColumnRoles
-from app.files.reading import FileFormat, read_file
-from app.files.series import FileSeries, read_series
+from app.files.columns import Covariates
+from app.files.raw import FileFormat
+from app.files.series import FileSeries, RefusedSeries
+from app.files.streaming import SeriesOptions, open_series
 
 _FORMATS: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -20,17 +23,10 @@ _FORMATS: dict[str, FileFormat] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".arrows": "arrow",
 }
-_MAX_ROWS = 2**31
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedSeries:
-    """One series that can not be read, and why."""
-
-    item_id: str | None
-    reason: str
-
 
 Chunk = list[FileSeries | RefusedSeries]
 
@@ -54,17 +50,29 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, roles: ColumnRoles, freq: str | None) -> Generator[Source]:
-    """Open a file.
+def open_source(path: Path, options: BulkOptions, card: Card) -> Generator[Source]:
+    """Open a file; series with something wrong in them come as ``RefusedSeries``.
+
+    Args:
+        path: The file; its suffix says which format.
+        options: How it is to be read.
+        card: Names the columns that are covariates.
 
     Raises:
         GatecastError: It can not be read as series.
     """
-    raw = read_file(_read(path), format_of(path), max_rows=_MAX_ROWS)
-    content = read_series(raw, roles, freq, max_steps=_MAX_ROWS)
-    series: Chunk = list(content.series)
-    series += [RefusedSeries(item_id, "it has no value") for item_id in content.without_values]
-    yield Source(content.freq, len(series), iter(series))
+    covariates = Covariates(
+        past=card.past_covariates, future=card.future_covariates, static=card.static_covariates
+    )
+    reading = SeriesOptions(
+        roles=options.roles,
+        covariates=covariates,
+        freq=options.freq,
+        limits=options.limits,
+        mode="lenient",
+    )
+    with open_series(path, format_of(path), reading) as stream:
+        yield Source(stream.freq, stream.count(), iter(stream))
 
 
 def digest_of(path: Path) -> str:
@@ -91,10 +99,3 @@ def format_of(path: Path) -> FileFormat:
         known = ", ".join(_FORMATS)
         raise InvalidInputError(f"the name of {path.name} must end in one of {known}")
     return file_format
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"can not read {path}: {error.strerror}") from error

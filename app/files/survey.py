@@ -27,6 +27,7 @@ class Survey:
         num_rows: Rows of the file.
         rows: All of them, where they are few enough to be kept.
         is_contiguous: Whether the rows of each item follow each other.
+        num_items: Items of the file; None where telling would take another pass.
     """
 
     layout: Layout
@@ -34,6 +35,7 @@ class Survey:
     num_rows: int
     rows: tuple[Rows, ...] | None
     is_contiguous: bool
+    num_items: int | None
 
 
 def find_layout(file: RawFile, roles: ColumnRoles, covariates: Covariates) -> Layout:
@@ -120,14 +122,21 @@ class _Surveyor:
     def conclude(self, freq: str | None) -> Survey:
         if not self._has_numbers:
             raise InvalidInputError(f"column {self._layout.columns.target} holds no number")
+        is_contiguous = self._runs.are_distinct()
         frequency = Frequency.parse(freq) if freq is not None and self._layout.has_stamps else None
         return Survey(
             layout=self._layout,
             freq=self._infer() if self._sample else frequency,
             num_rows=self._num_rows,
             rows=None if self._rows is None else tuple(self._rows),
-            is_contiguous=self._runs.are_distinct(),
+            is_contiguous=is_contiguous,
+            num_items=self._runs.num_runs if is_contiguous else self._count_kept_items(),
         )
+
+    def _count_kept_items(self) -> int | None:
+        if self._rows is None:
+            return None
+        return len({rows.names[i] for rows in self._rows for i in np.unique(rows.item).tolist()})
 
 
 class _Runs:
@@ -136,7 +145,7 @@ class _Runs:
     def __init__(self) -> None:
         self._last: str | None = None
         self._hashes: list[Steps] = []
-        self._num_runs = 0
+        self.num_runs = 0
         self._is_open = True
 
     def add(self, rows: Rows) -> None:
@@ -150,8 +159,8 @@ class _Runs:
         self._last = rows.names[int(rows.item[-1])]
         # Two names of one hash, if that ever happens, cost a detour over the disk alone.
         self._hashes.append(np.array([hash(name) for name in names], np.int64))
-        self._num_runs += len(names)
-        self._is_open = self._is_open and self._num_runs <= _MOST_RUNS
+        self.num_runs += len(names)
+        self._is_open = self._is_open and self.num_runs <= _MOST_RUNS
         if not self._is_open:
             self._hashes.clear()
 

@@ -157,4 +157,4 @@ def _check_fit(
     options = BulkOptions(
         output=nowhere, errors=nowhere, freq=freq, horizon=horizon, quantile_levels=levels
     )
-    Aim.of(options, model.card).frequency(freq)
+    Aim.of(options, model.card).check_frequency(freq)

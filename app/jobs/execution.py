@@ -8,6 +8,7 @@ from app.bulk.options import BulkOptions
 from app.bulk.run import BulkRun
 from app.bulk.run import Progress as BulkProgress
 from app.errors import GatecastError
+from app.files.raw import FileLimits
 from app.gateway.runner_client import Runners
 from app.jobs.desk import JobDesk
 from app.jobs.forecaster import RunnerForecaster
@@ -16,6 +17,8 @@ from app.metrics import JOBS
 from app.settings import Settings
 
 _LOOK_INTERVAL_S = 0.2
+_MOST_INFLATED = 16
+"""How many times the largest file its columns may hold, decompressed."""
 _NOTHING = "none of the series can be forecast; the errors of the job say why"
 _INTERNAL = "the job failed inside the service, whose log tells more"
 
@@ -68,6 +71,7 @@ class JobExecution:
             freq=job.options.freq,
             horizon=job.options.horizon,
             quantile_levels=job.options.quantile_levels,
+            limits=FileLimits(max_decoded_bytes=_MOST_INFLATED * self._settings.max_job_file_bytes),
         )
         try:
             forecaster = await RunnerForecaster.connect(job.options, self._runners, self._settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
 
@@ -120,11 +123,23 @@ async def test_file_without_a_sound_series_fails_and_has_its_reasons(
     assert len(errors.text.splitlines()) == 2
 
 
-async def test_broken_file_fails_and_says_where(
+async def test_wrong_cell_costs_its_series_alone(
     client: AsyncClient, settings: Settings, runners: FakeRunners
 ) -> None:
     async with working(settings, runners):
         body = FILE + "a,2024-03-01,many\n"
+        answer = await client.post("/v1/jobs", content=body, headers=CSV, params=QUERY)
+        job = await wait_until_finished(client, answer.json()["job_id"])
+    errors = await client.get(f"/v1/jobs/{job['job_id']}/errors")
+    assert (job["state"], job["num_done"], job["num_refused"]) == ("succeeded", 2, 1)
+    assert "row 6" in errors.text
+
+
+async def test_broken_file_fails_and_says_where(
+    client: AsyncClient, settings: Settings, runners: FakeRunners
+) -> None:
+    async with working(settings, runners):
+        body = FILE + "a,2024-03-01,1,2\n"
         answer = await client.post("/v1/jobs", content=body, headers=CSV, params=QUERY)
         job = await wait_until_finished(client, answer.json()["job_id"])
     result = await client.get(f"/v1/jobs/{job['job_id']}/result")
@@ -205,12 +220,31 @@ async def test_nothing_stays_of_a_file_that_is_refused(
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["jobs.sqlite"]
 
 
+async def test_parquet_that_swells_ends_its_job(
+    client: AsyncClient, settings: Settings, runners: FakeRunners
+) -> None:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pa.table({"target": pa.array(range(2**18), pa.float64())}),
+        sink,
+        use_dictionary=False,
+        column_encoding={"target": "BYTE_STREAM_SPLIT"},
+        compression="zstd",
+    )
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    async with working(settings, runners):
+        answer = await client.post(
+            "/v1/jobs", content=sink.getvalue(), headers=headers, params=QUERY
+        )
+        job = await wait_until_finished(client, answer.json()["job_id"])
+    assert (job["state"], "decompressed" in job["error"]) == ("failed", True)
+
+
 @pytest.mark.parametrize(
     ("query", "status", "word"),
     [
         ({"model_name": "none"}, 404, "no model of this name"),
         ({"model_version": "9"}, 404, "no such version"),
-        ({"model_name": "shop"}, 422, "price"),
         ({"horizon": "99"}, 422, "horizon must be between 1 and 12"),
         ({"quantile_levels": "0.5,0.1"}, 422, "ascend"),
         ({"quantile_levels": "low"}, 422, "quantile_levels"),

@@ -15,7 +15,7 @@ from tests.e2e.service import serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))}
-CALLS_SERVICE = ("api", "client", "dialects", "recipes")
+CALLS_SERVICE = ("api", "bulk", "client", "dialects", "recipes")
 RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
@@ -76,7 +76,8 @@ async def run(command: list[str], directory: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in ("examples", "model_repository"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
