@@ -91,7 +91,7 @@ class Inference:
     Attributes:
         deadline: Time of ``time.monotonic()``.
         steps: Padded steps of all rows.
-        priority: 1 is the highest, 0 leaves it to the service.
+        priority: 1 is the highest, 0 leaves it to the service; see also ``BACKGROUND_PRIORITY``.
         sequence: Where the request stands in a sequence, whose states the runner puts in.
         owner: Id of the caller's key, where states may be kept for it; None where not.
     """

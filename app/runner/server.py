@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.interface import Extent, Interface
 from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.engine import OrtEngine
@@ -23,6 +25,7 @@ from app.runner.state_cache import Version
 from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     CancelRequest,
     ChangeReply,
     ChangeRequest,
@@ -131,7 +134,7 @@ class RunnerServer:
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                interface.extent_of(inputs),
+                _extent_of(message, inputs, interface),
                 Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
@@ -253,6 +256,11 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s)))
         else:
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
+
+
+def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
+    extent = interface.extent_of(inputs)
+    return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
 
 
 def _unpack(message: InferRequest) -> Tensors:
