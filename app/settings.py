@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         2_000_000, ge=1, description="Most time steps in one request, all series."
     )
     max_horizon_factor: int = Field(
-        3,
+        2,
         ge=1,
         le=100,
         description="Longest horizon of a native request, in horizons of the model; 1 is its own.",

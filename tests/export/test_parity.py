@@ -7,8 +7,9 @@ from export.card import run_network
 from export.samples import make_samples
 from export.structure import count_recurrent_faults, load_graph
 from tests.export.exported import RELATIVE_LIMIT, Exported, export_tiny, largest_error
+from tests.tiny_artifact import COVARIATES
 
-_COVARIATES = {
+_NUMBERS = {
     "past_covariates": ("price",),
     "future_covariates": ("holiday", "promotion"),
     "static_covariates": ("size",),
@@ -18,17 +19,17 @@ _LENGTHS = [64, 1, 17, 40, 2, 33, 12, 64]
 # Every pair of values of two choices occurs, since an export takes seconds.
 _PAIRWISE = [
     ("lstm", 2, "log", 12, {}),
-    ("gru", 1, "identity", 4, _COVARIATES),
-    ("lstm", 3, "identity", 1, _COVARIATES),
+    ("gru", 1, "identity", 4, _NUMBERS),
+    ("lstm", 3, "identity", 1, _NUMBERS),
     ("gru", 2, "log", 1, {}),
-    ("lstm", 1, "log", 4, _COVARIATES),
+    ("lstm", 1, "log", 4, COVARIATES),
     ("gru", 3, "identity", 12, {}),
-    ("lstm", 2, "both", 4, _COVARIATES | {"num_members": 3}),
+    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3}),
 ]
 _ALL = [
     case
     for case in itertools.product(
-        ["lstm", "gru"], [1, 2, 3], ["log", "identity"], [1, 4, 12], [{}, _COVARIATES]
+        ["lstm", "gru"], [1, 2, 3], ["log", "identity"], [1, 4, 12], [{}, _NUMBERS, COVARIATES]
     )
     if case not in _PAIRWISE
 ]
