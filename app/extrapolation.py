@@ -62,7 +62,8 @@ def _at_zero(squares: NDArray[np.float64]) -> NDArray[np.float64]:
     first, last = squares[:, :1], squares[:, -1:]
     if not steps:
         return np.zeros_like(first)
-    return np.maximum(first - (last - first) / steps, 0.0)
+    start: NDArray[np.float64] = np.maximum(first - (last - first) / steps, 0.0)
+    return start
 
 
 def _place(

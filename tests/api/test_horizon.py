@@ -15,7 +15,7 @@ from tests.fakes import FakeRunners, forecaster, make_card
 SEASON = 4
 LEVELS = (0.1, 0.5, 0.9)
 CARD = make_card(horizon=3, season=SEASON, context_length=20, quantile_levels=LEVELS)
-LONG = list(range(1, 13))
+LONG: list[float | None] = [float(value) for value in range(1, 13)]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def block_of(spread: NDArray[np.float64], level: float = 100.0) -> NDArray[np.fl
 
 
 def widths(joined: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (joined[0, :, 2] - joined[0, :, 0]) / 2
+    return np.asarray((joined[0, :, 2] - joined[0, :, 0]) / 2, np.float32)
 
 
 def test_one_block_stays_as_it_is() -> None:

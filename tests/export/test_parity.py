@@ -6,8 +6,9 @@ import pytest
 from export.card import run_network
 from export.samples import make_samples
 from export.structure import count_recurrent_faults, load_graph
+from export.verify import verify
 from tests.export.exported import RELATIVE_LIMIT, Exported, export_tiny, largest_error
-from tests.tiny_artifact import COVARIATES
+from tests.tiny_artifact import COVARIATES, WITH_COVARIATES
 
 _NUMBERS = {
     "past_covariates": ("price",),
@@ -95,3 +96,10 @@ def test_every_combination_gives_the_numbers_of_pytorch(choices: tuple[Any, ...]
     got = exported.run(inputs)
 
     assert largest_error(got, run_network(exported.checkpoint.network, inputs)) < RELATIVE_LIMIT
+
+
+def test_artifact_with_every_kind_of_covariate_is_proven() -> None:
+    exported = export_tiny(**WITH_COVARIATES)
+    verification = verify(exported.model, exported.checkpoint)
+    assert not verification.failures
+    assert exported.engine.card.static_categories == {"region": ("north", "south")}
