@@ -12,9 +12,11 @@ from app.calendar import Frequency
 from app.calendar_features import CalendarFeatures
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
+from app.runner.engine import OrtEngine
 from app.settings import Settings
 from tests.api.raw import FORECAST_PATH
 from tests.fakes import FakeRunners, forecaster, make_card
+from tests.tiny_artifact import WITH_COVARIATES, tiny_artifact
 
 CALENDAR = ("month_sin", "month_cos")
 CARD = make_card(
@@ -127,3 +129,38 @@ async def test_calendar_goes_on_beyond_the_horizon(
     future = runners.inferences[1].inputs["future_covariates"][0]
     np.testing.assert_array_equal(future[:, 1:], calendar_of(1, 10))
     np.testing.assert_array_equal(future[:, 0], [*range(1, 10), np.nan])
+
+
+@pytest.fixture
+def real_runners() -> FakeRunners:
+    engine = OrtEngine.from_bytes(tiny_artifact(**WITH_COVARIATES), "cpu")
+    return FakeRunners(forecaster("monthly", 1, engine.card), engine=engine)
+
+
+async def medians_of(
+    runners: FakeRunners, settings: Settings, region: str | None, start: str
+) -> list[float]:
+    series = {
+        "start": start,
+        "target": [5, 7, 6, 8],
+        "past_covariates": {"price": [1, 2, 3, 4]},
+        "future_covariates": {"holiday": [0] * 10, "promotion": [1] * 10},
+        "static_covariates": {"size": 3, "region": region},
+    }
+    answer = await post(runners, settings, series)
+    assert answer.status_code == 200, answer.text
+    medians: list[float] = answer.json()["forecasts"][0]["quantiles"]["0.5"]
+    return medians
+
+
+async def test_forecast_of_a_real_model_depends_on_category_and_calendar(
+    real_runners: FakeRunners, settings: Settings
+) -> None:
+    async def forecast(region: str | None, start: str = "2024-01-01") -> list[float]:
+        return await medians_of(real_runners, settings, region, start)
+
+    north = await forecast("north")
+    assert north != await forecast("south")
+    assert north != await forecast("north", "2024-06-01")
+    assert north == await forecast("north", "2020-01-01")
+    assert await forecast(None) == await forecast("never seen")
