@@ -35,21 +35,17 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
     axis = (
         "some values are negative: networks on the numbers themselves"
         if plan.items.has_negative_values
-        else "no value is negative: half of the networks on logarithms"
+        else "no value is negative: networks on logarithms and on values take turns"
     )
     week = "enough weeks to follow them" if config.season != plan.items.season else "the usual one"
     recipe_for = f"recipe for a season of {config.season}, chosen on held-out data"
-    reasons = {
+    return {
         "season": (str(config.season), week),
         "transform": (config.transform, axis),
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
         "input_noise": (str(config.input_noise), recipe_for),
     }
-    if config.calendar_features:
-        names = ", ".join(config.calendar_features)
-        reasons["calendar"] = (names, "what tells such steps apart")
-    return reasons
 
 
 def _kept_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
