@@ -120,6 +120,14 @@ class Settings(BaseSettings):
     sequence_idle_timeout_s: float = Field(
         300.0, gt=0, description="A sequence that is not used for this long is forgotten."
     )
+    state_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Memory of one runner for the states behind recent histories; 0 keeps none.",
+    )
+    state_cache_off: str = Field(
+        "", description="Models, by name and between commas, whose states are not kept."
+    )
     declare_sequences: bool = Field(
         default=False,
         description="Whether models that carry state name `sequence_batching` in their `/v2`"
@@ -200,6 +208,10 @@ class Settings(BaseSettings):
     def dialect_names(self) -> tuple[str, ...]:
         """The dialects that are switched on."""
         return tuple(dict.fromkeys(_split(self.dialects)))
+
+    def keeps_states(self, model_name: str) -> bool:
+        """Whether the states behind a model's recent histories are kept."""
+        return self.state_cache_bytes > 0 and model_name not in _split(self.state_cache_off)
 
     @property
     def trusted_webhook_hosts(self) -> tuple[str, ...]:

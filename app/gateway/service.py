@@ -66,7 +66,12 @@ class ForecastService:
         return prepare_request(request, model.card, self._settings)
 
     async def forecast(
-        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
+        self,
+        prepared: PreparedRequest,
+        model: Forecaster,
+        *,
+        deadline: float,
+        owner: str | None = None,
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -74,13 +79,16 @@ class ForecastService:
             prepared: The series.
             model: What to forecast them with.
             deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            owner: Id of the caller's key, where states may be kept for it; None where not.
 
         Raises:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
+        if not self._settings.keeps_states(model.model_name):
+            owner = None
         chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
         outputs = await self._infer_all(
-            [partial(self._to_inference, rows, model, deadline) for rows in chunks], deadline
+            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
         )
         series = dict(_split(chunks, outputs, prepared))
         version = (model.model_name, str(model.model_version))
@@ -184,16 +192,20 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
-        inputs = stack_rows(rows)
-        return Inference(
-            model_name=model.model_name,
-            model_version=model.model_version,
-            inputs=inputs,
-            outputs=("quantiles",),
-            deadline=deadline,
-            steps=inputs["past_target"].size,
-        )
+
+def _to_inference(
+    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+) -> Inference:
+    inputs = stack_rows(rows)
+    return Inference(
+        model_name=model.model_name,
+        model_version=model.model_version,
+        inputs=inputs,
+        outputs=("quantiles",),
+        deadline=deadline,
+        steps=inputs["past_target"].size,
+        owner=owner,
+    )
 
 
 def _split(

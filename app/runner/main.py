@@ -26,12 +26,14 @@ from app.lifeline import (
 from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
+from app.runner.histories import Histories
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
+from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
 
@@ -123,7 +125,7 @@ class _Runner:
                     d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
-            server = RunnerServer(shelf, self._device, self._sequences())
+            server = RunnerServer(shelf, self._device, self._sequences(), self._histories())
             for loaded in models:
                 await shelf.put(loaded)
             await server.listen(self._socket)
@@ -166,6 +168,10 @@ class _Runner:
             max_sequences=self._settings.max_sequences,
             idle_timeout_s=self._settings.sequence_idle_timeout_s,
         )
+
+    def _histories(self) -> Histories | None:
+        max_bytes = self._settings.state_cache_bytes
+        return Histories(StateCache(max_bytes)) if max_bytes else None
 
 
 async def _serve(

@@ -45,12 +45,16 @@ class Terms:
 
 
 class PendingRequest:
-    """Rows of one caller, answered exactly once: later answers are ignored."""
+    """Rows of one caller, answered exactly once: later answers are ignored.
+
+    ``is_counted`` is False where another request stands for it in the statistics.
+    """
 
     __slots__ = (
         "_answer",
         "extent",
         "inputs",
+        "is_counted",
         "is_queued",
         "outputs",
         "terms",
@@ -64,8 +68,10 @@ class PendingRequest:
         terms: Terms,
         *,
         answer: Callable[[Tensors | GatecastError], None],
+        is_counted: bool = True,
     ) -> None:
         self.inputs = inputs
+        self.is_counted = is_counted
         self.outputs = outputs
         self.terms = terms
         self.extent = extent
