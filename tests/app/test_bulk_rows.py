@@ -79,7 +79,7 @@ async def test_series_that_would_leave_the_calendar_is_refused(
     tmp_path: Path, forecaster: EngineForecaster
 ) -> None:
     late = [f"Z,9999-{month:02}-01,1,1,1" for month in range(1, 13)]
-    rows = rows_of("A", ahead=3) + [*late[:-3], *(f"{row[:13]},,1" for row in late[-3:])]
+    rows = [*rows_of("A", ahead=3), *late[:-3], *(f"{row[:13]},,1" for row in late[-3:])]
     rows += [f"Z9,9999-{month:02}-01,1,1,1" for month in range(1, 10)]
     summary = await run(tmp_path, forecaster, rows)
     lines = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
