@@ -85,7 +85,7 @@ class SeriesBuilder:
         """Return each series of ``rows``, in the order in which their items appear."""
         group = _Group(rows, self._layout, self._frequency)
         for item, part in group.parts():
-            name = rows.names[item] or None
+            name = group.names[item] or None
             if item in group.refusals:
                 yield RefusedSeries(name, InvalidInputError(group.refusals[item]))
             elif (num_steps := int(group.steps[part.stop - 1]) + 1) > self._limits.max_series_steps:
@@ -100,7 +100,7 @@ class SeriesBuilder:
         )
 
     def _to_series(self, group: "_Group", item: int, part: slice) -> FileSeries:
-        rows, name = group.rows, group.rows.names[item] or None
+        rows, name = group.rows, group.names[item] or None
         repeated = int(group.num_repeated[item])
         known = np.flatnonzero(group.is_known[part])
         if not known.size:
@@ -157,6 +157,7 @@ class _Group:
 
     def __init__(self, rows: Rows, layout: Layout, frequency: Frequency | None) -> None:
         self._layout = layout
+        self.names: list[str] = rows.names.to_pylist()
         self.refusals: dict[int, str] = {}
         for row, complaint in sorted(rows.complaints.items()):
             self.refusals.setdefault(int(rows.item[row]), complaint)
@@ -180,6 +181,8 @@ class _Group:
     def static_values(self, part: slice) -> dict[str, float]:
         """Return the first value that a row of the item tells."""
         names = self._layout.covariates.static
+        if not names:
+            return {}
         cells = self.rows.covariates[part, self._first_static :]
         firsts = np.argmax(~np.isnan(cells), axis=0)
         return {name: float(cells[firsts[i], i]) for i, name in enumerate(names)}
@@ -216,7 +219,7 @@ class _Group:
                 continue
             item = int(rows.item[index])
             time = rows.time[index].view("M8[us]") if self._layout.has_stamps else rows.time[index]
-            about = f" of item {rows.names[item]}" if rows.names[item] else ""
+            about = f" of item {self.names[item]}" if self.names[item] else ""
             self.refusals.setdefault(
                 item,
                 f"rows {rows.number[index - 1]} and {rows.number[index]} give different values for "
@@ -234,7 +237,7 @@ class _Group:
                 self.refusals.setdefault(
                     item,
                     f"column {name}, row {self.rows.number[index]}: {cells[index]:g} is another "
-                    f"value than item {self.rows.names[item]} has before: it must be constant",
+                    f"value than item {self.names[item]} has before: it must be constant",
                 )
 
 

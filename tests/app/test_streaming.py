@@ -12,6 +12,7 @@ import pytest
 from app.errors import GatecastError, InvalidInputError, PayloadTooLargeError
 from app.files.columns import Covariates
 from app.files.raw import FileFormat, FileLimits
+from app.files.rows import hash_names
 from app.files.series import FileSeries, RefusedSeries
 from app.files.streaming import SeriesOptions, open_series
 
@@ -291,3 +292,15 @@ def test_arrow_with_dictionaries_and_views_is_read(tmp_path: Path) -> None:
         writer.write_table(table)
     (series,) = read(tmp_path / "data", "arrow", SeriesOptions())
     assert (series.item_id, series.target.tolist()) == ("a", [1, 2])
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 5])
+def test_number_of_a_name_depends_on_the_name_alone(first: int) -> None:
+    names = ["", "a", "größe", "", "\U0001f600" * 256]
+    expected = [int(hash_names(pa.array([name]))[0]) for name in names[first:]]
+    assert hash_names(pa.array(names)[first:]).tolist() == expected
+
+
+def test_different_names_have_different_numbers() -> None:
+    names = [f"{first}{second}" for first in "abcdefgh" for second in range(2000)]
+    assert len(set(hash_names(pa.array(["", *names])).tolist())) == len(names) + 1
