@@ -78,7 +78,12 @@ class ForecastService:
         )
 
     async def forecast(
-        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
+        self,
+        prepared: PreparedRequest,
+        model: Forecaster,
+        *,
+        deadline: float,
+        owner: str | None = None,
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -86,15 +91,21 @@ class ForecastService:
             prepared: The series.
             model: What to forecast them with.
             deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            owner: Id of the caller's key, where states may be kept for it; None where not.
 
         Raises:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
-        chunks = cut_into_chunks(prepared.rows, self._settings)
-        quantiles = await self._forecast_chunks(chunks, prepared, model, deadline)
+        if not self._settings.keeps_states(model.model_name):
+            owner = None
+        chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
+        quantiles = await self._forecast_chunks(
+            chunks, num_blocks(prepared.horizon, model.card), model, deadline, owner
+        )
         series = dict(_split(chunks, quantiles, prepared))
-        SERIES.labels(model.model_name, "forecast").inc(len(series))
-        SERIES.labels(model.model_name, "refused").inc(len(prepared.refusals))
+        version = (model.model_name, str(model.model_version))
+        SERIES.labels(*version, "forecast").inc(len(series))
+        SERIES.labels(*version, "refused").inc(len(prepared.refusals))
         return Forecast(
             model=model,
             item_ids=prepared.item_ids,
@@ -107,28 +118,36 @@ class ForecastService:
     async def _forecast_chunks(
         self,
         chunks: Sequence[Sequence[Row]],
-        prepared: PreparedRequest,
+        blocks: int,
         model: Forecaster,
         deadline: float,
+        owner: str | None,
     ) -> list[NDArray[np.float32]]:
-        """Return ``(batch, horizon or more, num_quantiles)`` of each chunk."""
-        blocks: list[list[NDArray[np.float32]]] = [[] for _ in chunks]
-        rows = chunks
-        for block in range(num_blocks(prepared.horizon, model.card)):
-            if block:
-                rows = [
-                    follow_rows(chunk, ran[-1], model.card)
-                    for chunk, ran in zip(rows, blocks, strict=True)
-                ]
-            outputs = await self._infer_all(
-                [partial(self._to_inference, chunk, model, deadline) for chunk in rows], deadline
-            )
-            for ran, tensors in zip(blocks, outputs, strict=True):
-                ran.append(_check_finite(tensors["quantiles"]))
-        median = median_index(model.card.quantile_levels)
+        """Return ``(batch, blocks * model horizon, num_quantiles)`` of each chunk."""
+        card, rows, ran = model.card, chunks, [await self._run(chunks, model, deadline, owner)]
+        for _ in range(1, blocks):
+            pairs = zip(rows, ran[-1], strict=True)
+            rows = [follow_rows(chunk, quantiles, card) for chunk, quantiles in pairs]
+            # Nothing is kept of values that are made up.
+            ran.append(await self._run(rows, model, deadline, None))
+        median = median_index(card.quantile_levels)
         return [
-            join_blocks(ran, median, is_nonnegative=model.card.is_nonnegative) for ran in blocks
+            join_blocks(of_chunk, median, is_nonnegative=card.is_nonnegative)
+            for of_chunk in zip(*ran, strict=True)
         ]
+
+    async def _run(
+        self,
+        chunks: Sequence[Sequence[Row]],
+        model: Forecaster,
+        deadline: float,
+        owner: str | None,
+    ) -> list[NDArray[np.float32]]:
+        """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
+        outputs = await self._infer_all(
+            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+        )
+        return [_check_finite(tensors["quantiles"]) for tensors in outputs]
 
     async def infer(
         self,
@@ -154,16 +173,15 @@ class ForecastService:
             PayloadTooLargeError: There are more rows or steps than a request may have.
             GatecastError: As ``Runners.infer``.
         """
-        interface = model.interface
+        interface, limits = model.interface, model.config.for_model(self._settings)
         rows, length = interface.rows_of(inputs), interface.length_of(inputs)
         self._check_size(rows, length)
-        if sequence is not None and rows > self._settings.max_batch_size:
+        if sequence is not None and rows > limits.max_batch_size:
             raise PayloadTooLargeError(
-                f"a request of a sequence may hold at most {self._settings.max_batch_size} rows"
+                f"a request of a sequence may hold at most {limits.max_batch_size} rows"
             )
         step = rows
         if interface.is_mergeable and sequence is None:
-            limits = self._settings
             step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(
@@ -220,16 +238,20 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
-        inputs = stack_rows(rows)
-        return Inference(
-            model_name=model.model_name,
-            model_version=model.model_version,
-            inputs=inputs,
-            outputs=("quantiles",),
-            deadline=deadline,
-            steps=inputs["past_target"].size,
-        )
+
+def _to_inference(
+    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+) -> Inference:
+    inputs = stack_rows(rows)
+    return Inference(
+        model_name=model.model_name,
+        model_version=model.model_version,
+        inputs=inputs,
+        outputs=("quantiles",),
+        deadline=deadline,
+        steps=inputs["past_target"].size,
+        owner=owner,
+    )
 
 
 def _check_finite(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
