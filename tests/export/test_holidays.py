@@ -15,27 +15,26 @@ from export.graph import to_bytes
 from tests.tiny_artifact import tiny_artifact
 
 
-def write_with_holidays(path: Path, package_version: str) -> Path:
-    """Write a model that says it needs holidays of that version of their package."""
+def model_with_holidays(package_version: str) -> bytes:
+    """Return a model that says it needs holidays of that version of their package."""
     model = tiny_artifact()
     engine = OrtEngine.from_bytes(model, "cpu")
     holidays = HolidayCalendar(country="DE", package_version=package_version)
     card = engine.card.model_copy(update={"holidays": holidays})
     graph = onnx.load_from_string(model)
     onnx.helper.set_model_props(graph, to_metadata(card, engine.golden_case))
-    path.write_bytes(seal(to_bytes(graph)))
-    return path
+    return seal(to_bytes(graph))
 
 
-def test_holidays_of_the_same_version_are_served(tmp_path: Path) -> None:
-    path = write_with_holidays(tmp_path / "model.onnx", version("holidays"))
-    assert load_engine(path.read_bytes(), "cpu").card.holidays is not None
+def test_holidays_of_the_same_version_are_served() -> None:
+    model = model_with_holidays(version("holidays"))
+    assert load_engine(model, "cpu").card.holidays is not None
 
 
-def test_holidays_of_another_version_are_refused_at_load(tmp_path: Path) -> None:
-    path = write_with_holidays(tmp_path / "model.onnx", "0.1")
+def test_holidays_of_another_version_are_refused_at_load() -> None:
+    model = model_with_holidays("0.1")
     with pytest.raises(ArtifactError, match=r"needs the holidays of DE from .* holidays 0\.1"):
-        load_engine(path.read_bytes(), "cpu")
+        load_engine(model, "cpu")
 
 
 def test_artifacts_older_than_the_new_fields_still_load() -> None:
