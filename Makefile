@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check chromium screenshots starter conformance bench accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup format lint types contracts check chromium screenshots starter conformance bench hostile accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -58,6 +58,9 @@ conformance: setup  ## run Triton's perf_analyzer against the service; needs pip
 
 bench: setup  ## measure the promises of the service
 	$(BIN)/python -m benchmarks.promises
+
+hostile: setup  ## load hostile and damaged model files and record what became of them
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.hostile_models
 
 # Single-threaded: sums, and so the weights, depend on the number of threads.
 accuracy: .venv/accuracy  ## score the defaults on official test parts beside rivals; continues
