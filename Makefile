@@ -2,12 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check chromium screenshots starter conformance bench hostile accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench hostile accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
 
-test: setup lint types contracts check  ## everything that must pass
+test: setup static check  ## everything that must pass
 
 setup: .venv/development  ## install what development needs
 
@@ -27,12 +27,17 @@ format: setup  ## put the source in shape
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+static: setup  ## what is found without running anything
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint mypy basedpyright contracts
+
 lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 
-types: setup
+mypy: setup
 	$(BIN)/mypy
+
+basedpyright: setup
 	$(BIN)/basedpyright
 
 contracts: setup

@@ -104,12 +104,12 @@ class Bench:
 
     def load(self, path: Path, name: str, tally: Tally) -> OrtEngine | None:
         """Load one model and count what became of it."""
-        started = time.monotonic()
+        started, loaded = time.monotonic(), None
         try:
-            (loaded,) = self._repository.load(path.parent.parent.name)
+            (loaded,) = self._repository.load(path.parent.parent.name).models
             outcome = classify(loaded)
         except ModelNotFoundError:
-            loaded, outcome = None, "not taken for a version"
+            outcome = "not taken for a version"
         duration_s = time.monotonic() - started
         if duration_s > tally.longest_s:
             tally.longest_s, tally.slowest = duration_s, name

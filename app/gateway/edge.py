@@ -87,8 +87,9 @@ class Edge:
 
     def _record(self, exchange: Exchange) -> None:
         status = exchange.status or CALLER_LEFT_STATUS
-        REQUESTS.labels(exchange.route, exchange.model_name, str(status)).inc()
-        REQUEST_DURATION.labels(exchange.route, exchange.model_name).observe(exchange.duration_s)
+        model = (exchange.model_name, exchange.model_version)
+        REQUESTS.labels(exchange.route, *model, str(status)).inc()
+        REQUEST_DURATION.labels(exchange.route, *model).observe(exchange.duration_s)
         if self._access_log:
             access_logger.info("request", extra=_log_fields(exchange, status))
 
@@ -103,6 +104,8 @@ def _log_fields(exchange: Exchange, status: int) -> dict[str, object]:
     }
     if exchange.model_name:
         fields["model_name"] = exchange.model_name
+    if exchange.model_version:
+        fields["model_version"] = exchange.model_version
     if exchange.key_id:
         fields["key_id"] = exchange.key_id
     return fields

@@ -25,11 +25,17 @@ class Exchange:
     started: float = field(default_factory=time.monotonic)
     route: str = UNMATCHED_ROUTE
     model_name: str = ""
+    model_version: str = ""
     model_digest: str = ""
     key_id: str = ""
     error_form: ErrorForm | None = None
     status: int = 0
     num_bytes: int = 0
+
+    def name_model(self, model_name: str, model_version: int, digest: str) -> None:
+        """Say which version answers."""
+        self.model_name, self.model_version = model_name, str(model_version)
+        self.model_digest = digest
 
     @property
     def duration_s(self) -> float:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from app.gateway.body import cancel_when_caller_leaves, read_body
 from app.gateway.catalog import Catalog, ReadyModel
 from app.gateway.compression import LEAST_BYTES, choose_encoding, compress
-from app.gateway.exchange import exchange_of
-from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.exchange import exchange_of, header_of
+from app.gateway.forecast import TRAFFIC_KEY, ModelName, VersionOrLabel
 from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
 from app.gateway.oip_request import (
     RequestedOutput,
@@ -42,23 +42,29 @@ class InferEndpoints:
         self._large_bodies = asyncio.Semaphore(1)
 
     async def infer(self, request: Request, model_name: ModelName) -> Response:
-        """Run tensors through the newest ready version of a model."""
+        """Run tensors through the default version of a model, or one that has a share of these.
+
+        Requests of equal `X-Traffic-Key` headers, and those of one sequence, meet one version.
+        """
         return await self._answer(request, model_name, None)
 
     async def infer_version(
-        self, request: Request, model_name: ModelName, model_version: ModelVersionNumber
+        self, request: Request, model_name: ModelName, model_version: VersionOrLabel
     ) -> Response:
-        """Run tensors through one version of a model."""
+        """Run tensors through one version of a model, by its number or label."""
         return await self._answer(request, model_name, model_version)
 
     async def _answer(
-        self, request: Request, model_name: str, model_version: int | None
+        self, request: Request, model_name: str, model_version: str | None
     ) -> Response:
         exchange = exchange_of(request.scope)
-        model = self._catalog.find_ready(model_name, model_version)
-        exchange.model_name = model.model_name
-        exchange.model_digest = model.digest
+        model = self._find(
+            request, model_name, model_version, header_of(request.scope, TRAFFIC_KEY)
+        )
         asked = await self._read(request, model)
+        if asked.sequence is not None:  # all of its requests meet one version
+            key = f"{exchange.key_id}\n{asked.sequence.id!r}"
+            model = self._find(request, model_name, model_version, key)
         inputs = fit_inputs(asked.inputs, model.interface)
         wanted = wanted_outputs(asked, model.interface)
         limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
@@ -73,6 +79,15 @@ class InferEndpoints:
             )
             answer = await _encode(asked.id, model, outputs, wanted)
             return await _respond(answer, request.headers.get("accept-encoding", ""))
+
+    def _find(
+        self, request: Request, model_name: str, model_version: str | None, key: str
+    ) -> ReadyModel:
+        version = model_version or self._catalog.draw(model_name, key)
+        model = self._catalog.find_ready(model_name, version)
+        exchange = exchange_of(request.scope)
+        exchange.name_model(model.model_name, model.model_version, model.digest)
+        return model
 
     async def _read(self, request: Request, model: ReadyModel) -> TensorRequest:
         # The content type never decides: no client of the protocol sets a useful one.

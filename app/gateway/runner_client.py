@@ -5,8 +5,8 @@ import contextlib
 import itertools
 import time
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -25,6 +25,7 @@ from app.errors import (
     RetryableError,
 )
 from app.interface import Interface
+from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
@@ -35,6 +36,7 @@ from app.wire import (
     InferFailure,
     InferRequest,
     InferResult,
+    LabelRequest,
     RunnerStatus,
     SequencePart,
     ServedModel,
@@ -60,6 +62,8 @@ class ModelVersion:
         reason: Why it did not load; empty where it did.
         card: None where it did not load, and where it is served as tensors alone.
         digest: SHA-256 of its file, empty where it did not load.
+        config: How the model is served, all its versions alike.
+        config_refusal: Why the config that lies beside it now does not count.
     """
 
     model_name: str
@@ -68,6 +72,8 @@ class ModelVersion:
     reason: str = ""
     card: Card | None = None
     digest: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
+    config_refusal: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -126,13 +132,22 @@ class Runners(Protocol):
         ...
 
     async def change(self, action: ChangeAction, model_name: str) -> None:
-        """Load the newest version of a model on all runners, or unload it.
+        """Load what is new of a model on all runners, or unload it.
 
         Raises:
             ModelNotFoundError: There is no such model.
-            ModelRefusedError: Its newest version is not sound; what was served before still is.
+            ModelRefusedError: A version or its config is not sound; what was served still is.
             ModelNotReadyError: No runner is up, or one was lost.
             DeadlineExceededError: A runner did not answer in time.
+        """
+        ...
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        """Change a label of a model on all runners.
+
+        Raises:
+            GatecastError: As ``change``.
+            InvalidInputError: The version is not served, and no share of it was named.
         """
         ...
 
@@ -244,11 +259,20 @@ class RunnerPool:
 
     async def change(self, action: ChangeAction, model_name: str) -> None:
         """Load or unload a model on all runners, as ``Runners.change``."""
+        await self._change_all(lambda id_: ChangeRequest(id_, action, model_name))
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        """Change a label of a model on all runners, as ``Runners.label``."""
+        await self._change_all(
+            lambda id_: LabelRequest(id_, model_name, change.label, change.version, change.share)
+        )
+
+    async def _change_all(self, to_message: Callable[[int], ChangeRequest | LabelRequest]) -> None:
         live = self._live()
         if not live:
             raise _no_runner()
         deadline = time.monotonic() + self._change_timeout_s
-        changes = (c.change(action, model_name, deadline) for c in live)
+        changes = (c.change(to_message, deadline) for c in live)
         for outcome in await asyncio.gather(*changes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -323,12 +347,13 @@ class RunnerConnection(FrameProtocol):
         finally:
             self._calls.pop(request_id, None)
 
-    async def change(self, action: ChangeAction, model_name: str, deadline: float) -> None:
-        """Have the runner load or unload a model."""
+    async def change(
+        self, to_message: Callable[[int], ChangeRequest | LabelRequest], deadline: float
+    ) -> None:
+        """Have the runner do what the message with the given id says."""
         request_id = next(self._ids)
-        frame = encode(ChangeRequest(request_id, action, model_name))
         try:
-            await self._ask(request_id, frame, deadline)
+            await self._ask(request_id, encode(to_message(request_id)), deadline)
         finally:
             self._calls.pop(request_id, None)
 
@@ -409,6 +434,8 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
         reason=model.reason,
         card=Card.model_validate_json(model.card) if model.card else None,
         digest=model.digest,
+        config=ModelConfig.model_validate_json(model.config),
+        config_refusal=model.config_refusal,
     )
 
 

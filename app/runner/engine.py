@@ -144,6 +144,11 @@ class OrtEngine:
         return cls.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
 
     @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return "cuda" if _CUDA_PROVIDER in self.providers else "cpu"
+
+    @property
     def has_card(self) -> bool:
         """Whether it is a forecaster; a plain model has neither card nor golden case."""
         return self._card is not None

@@ -98,15 +98,20 @@ class RequestQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._levels: list[deque[PendingRequest]] = [
-            deque() for _ in range(max(1, limits.priority_levels))
-        ]
+        self._levels = _make_levels(limits)
         self._num_taken = 0
         self._steps_per_s = 0.0
         self.steps = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._levels))
+
+    def change_limits(self, limits: BatchLimits) -> None:
+        """Go on within other bounds; what waits already stays admitted."""
+        waiting = [request for level in self._levels for request in level]
+        self._limits, self._levels = limits, _make_levels(limits)
+        for request in sorted(waiting, key=lambda request: request.terms.queued_at):
+            self._level_of(request).append(request)
 
     def put(self, request: PendingRequest) -> None:
         """Admit a request.
@@ -187,6 +192,10 @@ class RequestQueue:
     def _retry_after_s(self) -> int:
         wait = self.steps / self._steps_per_s if self._steps_per_s else 1.0
         return max(1, min(_LONGEST_RETRY_S, round(wait)))
+
+
+def _make_levels(limits: BatchLimits) -> list[deque[PendingRequest]]:
+    return [deque() for _ in range(max(1, limits.priority_levels))]
 
 
 class _Batch:

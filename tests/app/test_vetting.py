@@ -90,7 +90,7 @@ def test_refused_file_leaves_the_sound_version(
 ) -> None:
     write(root, tiny_artifact())
     write(root, hostile["an LSTM on no rows"], version=2)
-    refused, served = Repository(root, "cpu", read_model=vetter.read).load("tiny")
+    refused, served = Repository(root, "cpu", read_model=vetter.read).load("tiny").models
     assert (refused.model_version, refused.engine) == (2, None)
     assert "SIGABRT" in refused.reason
     assert served.model_version == 1
