@@ -85,11 +85,9 @@ def test_file_that_never_ends_is_given_up(root: Path, tmp_path: Path) -> None:
             hasty.read(path)
 
 
-def test_refused_file_leaves_the_sound_version(
-    vetter: Vetter, root: Path, hostile: dict[str, bytes]
-) -> None:
-    write(root, tiny_artifact())
-    write(root, hostile["an LSTM on no rows"], version=2)
+def test_refused_file_leaves_the_sound_version(vetter: Vetter, root: Path) -> None:
+    write(root, sound_plain_files()["an LSTM"])
+    write(root, to_bytes(aborting()), version=2)
     refused, served = Repository(root, "cpu", read_model=vetter.read).load("tiny").models
     assert (refused.model_version, refused.engine) == (2, None)
     assert "SIGABRT" in refused.reason
@@ -105,12 +103,12 @@ def test_names_in_a_file_do_not_steer_the_terminal(vetter: Vetter, root: Path) -
 
 
 def test_file_is_tried_once_in_the_life_of_a_service(root: Path, tmp_path: Path) -> None:
-    path = write(root, tiny_artifact())
+    path = write(root, sound_plain_files()["text"])
     with new_vetter(root, tmp_path / "m") as vetter:
         vetter.read(path)
     with new_vetter(root, tmp_path / "m", timeout_s=1e-6) as another:
-        assert another.read(path) == tiny_artifact()
-        path.write_bytes(tiny_artifact(context_length=512))
+        assert another.read(path) == path.read_bytes()
+        path.write_bytes(sound_plain_files()["a loop"])
         with pytest.raises(ArtifactError, match="takes longer"):
             another.read(path)
 
