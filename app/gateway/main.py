@@ -21,6 +21,7 @@ from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.labels import LabelEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.oip_routes import OIP_TAG, add_oip_routes
@@ -77,7 +78,10 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
     _add_file_routes(app, FileEndpoints(reader, settings))
     add_oip_routes(
-        app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
+        app,
+        InferEndpoints(service, catalog, settings),
+        OipEndpoints(runners, health, settings),
+        LabelEndpoints(runners, settings),
     )
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`

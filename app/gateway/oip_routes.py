@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
+from app.gateway.labels import LABEL_BODY, LabelEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.openapi import oip_error_responses
@@ -89,7 +90,9 @@ _TENSORS: dict[int | str, Json] = {
 }
 
 
-def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> None:
+def add_oip_routes(
+    app: FastAPI, infer: InferEndpoints, oip: OipEndpoints, labels: LabelEndpoints
+) -> None:
     """Add every route below ``/v2``."""
     get = functools.partial(_add, app, "GET")
     get("/v2", oip.server_metadata, statuses=(500,))
@@ -121,6 +124,9 @@ def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> No
     changing = (*statuses, 403, 404, 501, 503, 504)
     post(f"{repository}/load", oip.load_model, statuses=changing, openapi_extra=change)
     post(f"{repository}/unload", oip.unload_model, statuses=changing, openapi_extra=change)
+    label, body = f"{repository}/labels/{{label}}", _body(LABEL_BODY, required=True)
+    _add(app, "PUT", label, labels.set_label, statuses=changing, openapi_extra=body)
+    _add(app, "DELETE", label, labels.remove_label, statuses=changing)
 
 
 def _add(

@@ -121,7 +121,7 @@ def test_share_of_nothing_and_of_all_are_exact(share: float) -> None:
 
 
 def test_equal_keys_meet_one_version_and_many_keys_are_divided(runners: FakeRunners) -> None:
-    chosen = Counter()
+    chosen: Counter[str | None] = Counter()
     for number in range(1000):
         (version,) = drawn(runners, 3, key=f"customer {number}")
         chosen[version] += 1

@@ -20,6 +20,7 @@ RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
     "perf_analyzer -m monthly": "make conformance runs it",
+    "gatecast models": "test_labels.py has the same commands, for another model",
     "gatecast train": "README.md has the same line, and test_readme.py runs it",
     "gatecast backtest": "the same",
     "pip install ./clients/python": "tests/clients/test_install.py runs it",
