@@ -98,15 +98,15 @@ def add_oip_routes(
     get("/v2", oip.server_metadata, statuses=(500,))
     get("/v2/health/live", oip.server_live, statuses=(500,))
     get("/v2/health/ready", oip.server_ready, statuses=(500, 503))
-    get("/v2/models/stats", oip.all_statistics, statuses=(401, 500, 503, 504))
+    get("/v2/models/stats", oip.all_statistics, statuses=(401, 500))
     get(_MODEL, oip.model_metadata)
     get(_VERSION, oip.version_metadata)
     get(f"{_MODEL}/ready", oip.model_ready)
     get(f"{_VERSION}/ready", oip.version_ready)
     get(f"{_MODEL}/config", oip.model_config)
     get(f"{_VERSION}/config", oip.version_config)
-    get(f"{_MODEL}/stats", oip.model_statistics, statuses=(*_STATUSES, 504))
-    get(f"{_VERSION}/stats", oip.version_statistics, statuses=(*_STATUSES, 504))
+    get(f"{_MODEL}/stats", oip.model_statistics, statuses=_STATUSES)
+    get(f"{_VERSION}/stats", oip.version_statistics, statuses=_STATUSES)
     post = functools.partial(_add, app, "POST")
     for path, endpoint in ((_MODEL, infer.infer), (_VERSION, infer.infer_version)):
         post(

@@ -13,6 +13,7 @@ from typing_extensions import override
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
 from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
+from app.runner.ledger import Ledger
 from app.runner.queue import PendingRequest, Terms
 from app.runner.sequences import Sequences, Turn
 from app.runner.shelf import ListedModel, ModelShelf
@@ -50,12 +51,16 @@ class RunnerServer:
         shelf: The models.
         device: Where they run.
         sequences: States that are carried from request to request.
+        ledger: What was done.
     """
 
-    def __init__(self, shelf: ModelShelf, device: str, sequences: Sequences) -> None:
+    def __init__(
+        self, shelf: ModelShelf, device: str, sequences: Sequences, ledger: Ledger
+    ) -> None:
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
+        self._ledger = ledger
         self._connections: set[GatewayConnection] = set()
         self._changes: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -78,6 +83,7 @@ class RunnerServer:
     def beat(self) -> None:
         """Tell every gateway that this runner still turns."""
         self._sequences.expire()
+        self._ledger.read(self._shelf.batchers())
         frame = encode(Heartbeat())
         for connection in self._connections:
             connection.send(frame)
@@ -131,8 +137,8 @@ class RunnerServer:
             raise
 
     def statistics(self) -> list[VersionStatistics]:
-        """Return what every version that loaded has done."""
-        return [batcher.read_statistics() for batcher in self._shelf.batchers()]
+        """Return what every version that is served has done."""
+        return self._ledger.read(self._shelf.batchers())
 
     def change(
         self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
