@@ -14,6 +14,7 @@ GatecastError
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
 ├── SequenceConflictError        a sequence can not go on: its model or its past is another
 ├── ModelRefusedError            a model file that was to be loaded is not sound
+│   └── ConfigError              the ``config.toml`` of a model is wrong
 ├── NotSupportedError            a part of a protocol that this service does not have
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
@@ -93,6 +94,10 @@ class SequenceConflictError(GatecastError):
 
 class ModelRefusedError(GatecastError):
     """A model that was to be loaded is not sound; what was served before still is."""
+
+
+class ConfigError(ModelRefusedError):
+    """The ``config.toml`` of a model is wrong; the message is one readable line."""
 
 
 class NotSupportedError(GatecastError):

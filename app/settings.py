@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     poll_interval_s: float = Field(
         5.0, gt=0, description="How often the folder is looked at where it is polled."
     )
+    max_model_bytes: int = Field(
+        2 * 2**30, ge=1024, description="Largest model file; ONNX itself ends at this size."
+    )
+    vetting_timeout_s: float = Field(
+        8.0, gt=0, description="Longest a new model file may take to be opened and tried."
+    )
     retire_after_s: float = Field(
         10.0, ge=0, description="How long a replaced version still answers those who chose it."
     )
@@ -112,6 +118,14 @@ class Settings(BaseSettings):
     sequence_idle_timeout_s: float = Field(
         300.0, gt=0, description="A sequence that is not used for this long is forgotten."
     )
+    state_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Memory of one runner for the states behind recent histories; 0 keeps none.",
+    )
+    state_cache_off: str = Field(
+        "", description="Models, by name and between commas, whose states are not kept."
+    )
     declare_sequences: bool = Field(
         default=False,
         description="Whether models that carry state name `sequence_batching` in their `/v2`"
@@ -162,6 +176,10 @@ class Settings(BaseSettings):
     def dialect_names(self) -> tuple[str, ...]:
         """The dialects that are switched on."""
         return tuple(dict.fromkeys(_split(self.dialects)))
+
+    def keeps_states(self, model_name: str) -> bool:
+        """Whether the states behind a model's recent histories are kept."""
+        return self.state_cache_bytes > 0 and model_name not in _split(self.state_cache_off)
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment that gives a child process these same settings."""

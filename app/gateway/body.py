@@ -1,13 +1,12 @@
 """Reads the body of a request within its limits, and watches whether the caller stays."""
 
 import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol
 
 from backports import zstd
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from app.errors import (
@@ -16,9 +15,11 @@ from app.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
+from app.gateway.exchange import header_of
 
 _INLINE_COMPRESSED_BYTES = 2**12
 _MAX_DIGITS = 20
+_UNWATCHED_S = 0.1
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Bits of window by content encoding: 15, plus 16 where the frame is that of gzip."""
 _ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
@@ -64,9 +65,8 @@ async def read_body(
         GatecastError: As ``read_json_body``, whatever the content type.
         CallerLeftError: The caller closed the connection first.
     """
-    headers = Headers(scope=scope)
-    sink = _make_sink(headers.get("content-encoding", "identity"), encodings, max_bytes)
-    declared = headers.get("content-length", "0")
+    sink = _make_sink(header_of(scope, b"content-encoding"), encodings, max_bytes)
+    declared = header_of(scope, b"content-length")
     if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
         raise _too_large(max_bytes)
     try:
@@ -77,31 +77,47 @@ async def read_body(
     return sink.content()
 
 
-@contextlib.asynccontextmanager
-async def cancel_when_caller_leaves(receive: Receive) -> AsyncGenerator[None]:
+class cancel_when_caller_leaves:  # noqa: N801 - reads as the function that it is like
     """Cancel what runs inside when the caller closes the connection; the body must have been read.
+
+    Nobody watches for the first tenth of a second: a task for it would cost more than most answers,
+    and one that comes so soon is written to nobody.
 
     Raises:
         CallerLeftError: The caller did.
     """
-    presence = asyncio.timeout(None)
-    try:
-        async with presence:
-            watcher = asyncio.create_task(_end_on_disconnect(receive, presence))
-            try:
-                yield
-            finally:
-                watcher.cancel()
-    except TimeoutError as error:
-        if presence.expired():
-            raise CallerLeftError from error
-        raise
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._presence = asyncio.timeout(None)
+        self._watcher: asyncio.Task[None] | None = None
 
-async def _end_on_disconnect(receive: Receive, presence: asyncio.Timeout) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    presence.reschedule(asyncio.get_running_loop().time())
+    async def __aenter__(self) -> None:
+        await self._presence.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_UNWATCHED_S, self._start, loop)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        try:
+            await self._presence.__aexit__(kind, error, trace)
+        except TimeoutError as timeout:
+            raise CallerLeftError from timeout
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watcher = loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._presence.reschedule(asyncio.get_running_loop().time())
 
 
 class _PlainSink:
@@ -198,7 +214,9 @@ def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
     Raises:
         UnsupportedMediaTypeError: It has none of them, or another charset than UTF-8.
     """
-    content_type = Headers(scope=scope).get("content-type", "")
+    content_type = header_of(scope, b"content-type")
+    if content_type in media_types:
+        return content_type
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
     if media_type not in media_types or not {"utf-8", "utf8"}.issuperset(charsets):

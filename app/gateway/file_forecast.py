@@ -23,6 +23,7 @@ from app.files.series import FileSeries, RefusedSeries
 from app.files.streaming import SeriesOptions, SeriesStream
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.catalog import Forecaster
+from app.gateway.exchange import owner_of
 from app.gateway.file_reader import FileReader
 from app.gateway.file_types import format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
@@ -89,7 +90,7 @@ class FileForecasts:
         content = await self._reader.read(
             request, SeriesOptions(roles=options.roles, freq=options.freq), _FileContent
         )
-        asked = _Asked(content, options, model)
+        asked = _Asked(content, options, model, owner_of(request.scope))
         parts = self._forecast_parts(asked)
         first = await anext(parts)  # so that what is wrong with the request is a problem, not a cut
         answer_format, media_type = _answer_format(Headers(scope=request.scope))
@@ -114,7 +115,9 @@ class FileForecasts:
     async def _forecast_part(self, asked: "_Asked", part: Sequence[FileSeries]) -> Forecast:
         prepared = await asyncio.to_thread(self._service.prepare, asked.request(part), asked.model)
         deadline = time.monotonic() + self._settings.request_timeout_s
-        return await self._service.forecast(prepared, asked.model, deadline=deadline)
+        return await self._service.forecast(
+            prepared, asked.model, deadline=deadline, owner=asked.owner
+        )
 
 
 class _FileContent:
@@ -128,8 +131,11 @@ class _FileContent:
 class _Asked:
     """What a file and its options ask of a model."""
 
-    def __init__(self, content: _FileContent, options: FileOptions, model: Forecaster) -> None:
+    def __init__(
+        self, content: _FileContent, options: FileOptions, model: Forecaster, owner: str | None
+    ) -> None:
         self.content = content
+        self.owner = owner
         self.model = model
         self._options = options
         self._levels = options.levels()

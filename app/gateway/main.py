@@ -21,6 +21,7 @@ from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.hot_routes import HotRoutes
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.oip_routes import OIP_TAG, add_oip_routes
@@ -68,17 +69,18 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at every request
     )
     catalog = Catalog(runners)
     health = HealthEndpoints(runners, drain)
     service = ForecastService(runners, settings)
     reader = FileReader(settings)
     files = FileForecasts(service, reader, settings)
-    _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
+    forecast = ForecastEndpoints(service, catalog, files, settings)
+    infer = InferEndpoints(service, catalog, settings)
+    _add_forecast_routes(app, forecast)
     _add_file_routes(app, FileEndpoints(reader, settings))
-    add_oip_routes(
-        app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
-    )
+    add_oip_routes(app, infer, OipEndpoints(runners, health, settings))
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
     _add_model_routes(app, ModelEndpoints(catalog, settings))
@@ -88,6 +90,7 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
         app.add_exception_handler(kind, _answer_problem)
     key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
     routes = check_access_table(app.routes, access_table(settings))
+    app.add_middleware(HotRoutes, forecast=forecast, infer=infer)
     app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app

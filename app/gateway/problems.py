@@ -76,6 +76,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
         409, "sequence-conflict", "The sequence can not go on"
     ),
     errors.ModelRefusedError: ProblemKind(422, "model-refused", "The model file is refused"),
+    errors.ConfigError: ProblemKind(422, "config-refused", "The model's config.toml is refused"),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),

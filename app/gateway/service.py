@@ -66,7 +66,12 @@ class ForecastService:
         return prepare_request(request, model.card, self._settings)
 
     async def forecast(
-        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
+        self,
+        prepared: PreparedRequest,
+        model: Forecaster,
+        *,
+        deadline: float,
+        owner: str | None = None,
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -74,17 +79,21 @@ class ForecastService:
             prepared: The series.
             model: What to forecast them with.
             deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            owner: Id of the caller's key, where states may be kept for it; None where not.
 
         Raises:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
-        chunks = cut_into_chunks(prepared.rows, self._settings)
+        if not self._settings.keeps_states(model.model_name):
+            owner = None
+        chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
         outputs = await self._infer_all(
-            [partial(self._to_inference, rows, model, deadline) for rows in chunks], deadline
+            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
         )
         series = dict(_split(chunks, outputs, prepared))
-        SERIES.labels(model.model_name, "forecast").inc(len(series))
-        SERIES.labels(model.model_name, "refused").inc(len(prepared.refusals))
+        version = (model.model_name, str(model.model_version))
+        SERIES.labels(*version, "forecast").inc(len(series))
+        SERIES.labels(*version, "refused").inc(len(prepared.refusals))
         return Forecast(
             model=model,
             item_ids=prepared.item_ids,
@@ -118,16 +127,15 @@ class ForecastService:
             PayloadTooLargeError: There are more rows or steps than a request may have.
             GatecastError: As ``Runners.infer``.
         """
-        interface = model.interface
+        interface, limits = model.interface, model.config.for_model(self._settings)
         rows, length = interface.rows_of(inputs), interface.length_of(inputs)
         self._check_size(rows, length)
-        if sequence is not None and rows > self._settings.max_batch_size:
+        if sequence is not None and rows > limits.max_batch_size:
             raise PayloadTooLargeError(
-                f"a request of a sequence may hold at most {self._settings.max_batch_size} rows"
+                f"a request of a sequence may hold at most {limits.max_batch_size} rows"
             )
         step = rows
         if interface.is_mergeable and sequence is None:
-            limits = self._settings
             step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(
@@ -184,16 +192,20 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
-        inputs = stack_rows(rows)
-        return Inference(
-            model_name=model.model_name,
-            model_version=model.model_version,
-            inputs=inputs,
-            outputs=("quantiles",),
-            deadline=deadline,
-            steps=inputs["past_target"].size,
-        )
+
+def _to_inference(
+    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+) -> Inference:
+    inputs = stack_rows(rows)
+    return Inference(
+        model_name=model.model_name,
+        model_version=model.model_version,
+        inputs=inputs,
+        outputs=("quantiles",),
+        deadline=deadline,
+        steps=inputs["past_target"].size,
+        owner=owner,
+    )
 
 
 def _split(

@@ -44,12 +44,16 @@ class Terms:
 
 
 class PendingRequest:
-    """Rows of one caller, answered exactly once: later answers are ignored."""
+    """Rows of one caller, answered exactly once: later answers are ignored.
+
+    ``is_counted`` is False where another request stands for it in the statistics.
+    """
 
     __slots__ = (
         "_answer",
         "extent",
         "inputs",
+        "is_counted",
         "is_queued",
         "outputs",
         "terms",
@@ -63,8 +67,10 @@ class PendingRequest:
         terms: Terms,
         *,
         answer: Callable[[Tensors | GatecastError], None],
+        is_counted: bool = True,
     ) -> None:
         self.inputs = inputs
+        self.is_counted = is_counted
         self.outputs = outputs
         self.terms = terms
         self.extent = extent
@@ -98,15 +104,20 @@ class RequestQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._levels: list[deque[PendingRequest]] = [
-            deque() for _ in range(max(1, limits.priority_levels))
-        ]
+        self._levels = _make_levels(limits)
         self._num_taken = 0
         self._steps_per_s = 0.0
         self.steps = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._levels))
+
+    def change_limits(self, limits: BatchLimits) -> None:
+        """Go on within other bounds; what waits already stays admitted."""
+        waiting = [request for level in self._levels for request in level]
+        self._limits, self._levels = limits, _make_levels(limits)
+        for request in sorted(waiting, key=lambda request: request.terms.queued_at):
+            self._level_of(request).append(request)
 
     def put(self, request: PendingRequest) -> None:
         """Admit a request.
@@ -187,6 +198,10 @@ class RequestQueue:
     def _retry_after_s(self) -> int:
         wait = self.steps / self._steps_per_s if self._steps_per_s else 1.0
         return max(1, min(_LONGEST_RETRY_S, round(wait)))
+
+
+def _make_levels(limits: BatchLimits) -> list[deque[PendingRequest]]:
+    return [deque() for _ in range(max(1, limits.priority_levels))]
 
 
 class _Batch:
