@@ -69,6 +69,10 @@ bench-serving: setup  ## measure the serving path beside its limits, LitServe an
 	apt-get install -qq --no-install-recommends wrk > /dev/null; } || echo 'no wrk: Python sends the load'
 	$(BIN)/python -m benchmarks.serving --peers
 
+bulk: setup  ## kill a bulk run ten times, and measure one of 100,000 series
+	$(BIN)/pytest -m slow tests/e2e/test_bulk.py
+	$(BIN)/python -m benchmarks.bulk
+
 # Single-threaded: sums, and so the weights, depend on the number of threads.
 accuracy: .venv/accuracy  ## score the defaults on official test parts beside rivals; continues
 	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.accuracy

@@ -8,6 +8,7 @@ from app.artifact import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles
+from app.files.raw import FileLimits
 from app.gateway.quantiles import QuantileSelection
 
 
@@ -23,6 +24,7 @@ class BulkOptions:
         horizon: Steps ahead.
         quantile_levels: Ascending.
         chunk_size: Series that are forecast and recorded together.
+        limits: What the file may hold.
     """
 
     output: Path
@@ -32,6 +34,7 @@ class BulkOptions:
     horizon: int | None = None
     quantile_levels: tuple[float, ...] | None = None
     chunk_size: int = 512
+    limits: FileLimits = field(default_factory=FileLimits)
 
     def to_json(self) -> dict[str, Any]:
         """Return all that decides about the rows of the output."""

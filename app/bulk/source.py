@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from app.artifact import Card
+from app.bulk.options import BulkOptions
 from app.errors import InvalidInputError
-from app.files.columns import ColumnRoles, Covariates
+from app.files.columns import Covariates
 from app.files.raw import FileFormat
 from app.files.series import FileSeries, RefusedSeries
 from app.files.streaming import SeriesOptions, open_series
@@ -49,13 +50,12 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, roles: ColumnRoles, freq: str | None, card: Card) -> Generator[Source]:
+def open_source(path: Path, options: BulkOptions, card: Card) -> Generator[Source]:
     """Open a file; series with something wrong in them come as ``RefusedSeries``.
 
     Args:
         path: The file; its suffix says which format.
-        roles: Names of columns.
-        freq: Spacing of the stamps; None infers it.
+        options: How it is to be read.
         card: Names the columns that are covariates.
 
     Raises:
@@ -64,8 +64,14 @@ def open_source(path: Path, roles: ColumnRoles, freq: str | None, card: Card) ->
     covariates = Covariates(
         past=card.past_covariates, future=card.future_covariates, static=card.static_covariates
     )
-    options = SeriesOptions(roles=roles, covariates=covariates, freq=freq, mode="lenient")
-    with open_series(path, _format_of(path), options) as stream:
+    reading = SeriesOptions(
+        roles=options.roles,
+        covariates=covariates,
+        freq=options.freq,
+        limits=options.limits,
+        mode="lenient",
+    )
+    with open_series(path, format_of(path), reading) as stream:
         yield Source(stream.freq, stream.count(), iter(stream))
 
 
@@ -82,7 +88,12 @@ def digest_of(path: Path) -> str:
         raise InvalidInputError(f"can not read {path}: {error.strerror}") from error
 
 
-def _format_of(path: Path) -> FileFormat:
+def format_of(path: Path) -> FileFormat:
+    """Return what a file is, by its name.
+
+    Raises:
+        InvalidInputError: Its suffix is not known.
+    """
     file_format = _FORMATS.get(path.suffix.lower())
     if file_format is None:
         known = ", ".join(_FORMATS)
