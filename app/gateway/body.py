@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import zlib
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from backports import zstd
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
+from typing_extensions import override
 
 from app.errors import (
     BodyTimeoutError,
@@ -64,8 +66,31 @@ async def read_body(
         GatecastError: As ``read_json_body``, whatever the content type.
         CallerLeftError: The caller closed the connection first.
     """
+    memory = _Memory()
+    await spool_body(
+        scope, receive, memory, encodings=encodings, max_bytes=max_bytes, timeout_s=timeout_s
+    )
+    return memory.content()
+
+
+async def spool_body(
+    scope: Scope,
+    receive: Receive,
+    target: "BodyTarget",
+    *,
+    encodings: Sequence[str],
+    max_bytes: int,
+    timeout_s: float,
+) -> None:
+    """Write a body of any kind, decompressed, to ``target`` as it arrives.
+
+    Raises:
+        GatecastError: As ``read_body``.
+        CallerLeftError: The caller closed the connection first.
+    """
     headers = Headers(scope=scope)
-    sink = _make_sink(headers.get("content-encoding", "identity"), encodings, max_bytes)
+    encoding = headers.get("content-encoding", "identity")
+    sink = _make_sink(target, encoding, encodings, max_bytes)
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
         raise _too_large(max_bytes)
@@ -74,7 +99,7 @@ async def read_body(
             await _receive_into(sink, receive)
     except TimeoutError as error:
         raise BodyTimeoutError(f"the body did not arrive within {timeout_s:g} s") from error
-    return sink.content()
+    sink.finish()
 
 
 @contextlib.asynccontextmanager
@@ -104,25 +129,47 @@ async def _end_on_disconnect(receive: Receive, presence: asyncio.Timeout) -> Non
     presence.reschedule(asyncio.get_running_loop().time())
 
 
-class _PlainSink:
-    """Gathers a body as it is."""
+class BodyTarget(Protocol):
+    """Takes the pieces of a body."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    @abstractmethod
+    def write(self, piece: bytes) -> None:
+        """Take the next piece."""
+
+
+class _Memory(BodyTarget):
+    def __init__(self) -> None:
         self._received: bytes | bytearray = b""
 
-    def write(self, chunk: bytes) -> None:
-        if len(self._received) + len(chunk) > self._max_bytes:
-            raise _too_large(self._max_bytes)
+    @override
+    def write(self, piece: bytes) -> None:
         if not self._received:
-            self._received = chunk  # most bodies are one chunk, which is not copied
+            self._received = piece  # most bodies are one chunk, which is not copied
             return
         if isinstance(self._received, bytes):
             self._received = bytearray(self._received)
-        self._received += chunk
+        self._received += piece
 
     def content(self) -> bytes:
         return bytes(self._received)
+
+
+class _PlainSink:
+    """Passes a body on as it is."""
+
+    def __init__(self, target: BodyTarget, max_bytes: int) -> None:
+        self._target = target
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        self._num_bytes += len(chunk)
+        if self._num_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._target.write(chunk)
+
+    def finish(self) -> None:
+        """Nothing is left to be checked."""
 
 
 class _Inflater(Protocol):
@@ -144,38 +191,40 @@ def _make_inflater(encoding: str) -> _Inflater:
 
 
 class _InflatingSink:
-    """Gathers a body of one gzip member, zlib stream or zstd frame, decompressed."""
+    """Passes on a body of one gzip member, zlib stream or zstd frame, decompressed."""
 
-    def __init__(self, encoding: str, max_bytes: int) -> None:
+    def __init__(self, target: BodyTarget, encoding: str, max_bytes: int) -> None:
+        self._target = target
         self._encoding = encoding.removeprefix("x-")
         self._max_bytes = max_bytes
         self._num_compressed = 0
-        self._received = bytearray()
+        self._num_bytes = 0
         self._inflater = _make_inflater(encoding)
 
     def write(self, chunk: bytes) -> None:
         if not chunk:
             return  # the end of a body, which zstd takes for more of it
         self._num_compressed += len(chunk)
-        room = self._max_bytes - len(self._received)
+        room = self._max_bytes - self._num_bytes
         if self._inflater.eof:
             raise self._goes_on()
         try:
-            self._received += self._inflater.decompress(chunk, room + 1)
+            piece = self._inflater.decompress(chunk, room + 1)
         except (zlib.error, zstd.ZstdError) as error:
             raise MalformedBodyError(f"the body is not valid {self._encoding}") from error
-        if max(self._num_compressed, len(self._received)) > self._max_bytes:
+        self._num_bytes += len(piece)
+        if max(self._num_compressed, self._num_bytes) > self._max_bytes:
             raise _too_large(self._max_bytes)
+        self._target.write(piece)
         if self._inflater.unused_data:
             raise self._goes_on()
 
     def _goes_on(self) -> MalformedBodyError:
         return MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
 
-    def content(self) -> bytes:
+    def finish(self) -> None:
         if not self._inflater.eof:
             raise MalformedBodyError(f"the body is not valid {self._encoding}: it is cut off")
-        return bytes(self._received)
 
 
 async def _receive_into(sink: _PlainSink | _InflatingSink, receive: Receive) -> None:
@@ -209,13 +258,13 @@ def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
 
 
 def _make_sink(
-    encoding: str, encodings: Sequence[str], max_bytes: int
+    target: BodyTarget, encoding: str, encodings: Sequence[str], max_bytes: int
 ) -> _PlainSink | _InflatingSink:
     encoding = encoding.strip().lower()
     if encoding in {"identity", ""}:
-        return _PlainSink(max_bytes)
+        return _PlainSink(target, max_bytes)
     if encoding in encodings:
-        return _InflatingSink(encoding, max_bytes)
+        return _InflatingSink(target, encoding, max_bytes)
     known = " or ".join(name for name in encodings if not name.startswith("x-"))
     raise UnsupportedMediaTypeError(f"Content-Encoding must be {known}, or left out")
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import polars as pl
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
@@ -18,6 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "air_passengers.csv"
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
 PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
 ROWS = "item_id,timestamp,target\n"
 JSON_ROWS = """
 {"item_id": "a", "timestamp": "2024-01-01", "target": 1}
@@ -254,3 +256,25 @@ async def test_codec_that_is_no_encoding_of_text_is_refused(
 ) -> None:
     answer = await send(client, "a\\ud800\n1\n", f"{CSV}; charset={charset}")
     assert (answer.status_code, "charset" in answer.json()["detail"]) == (422, True)
+
+
+async def test_covariates_come_where_they_are_asked_for(client: AsyncClient) -> None:
+    body = "ds,y,promo,size,price\n2024-01-01,1,0,5,9\n2024-03-01,3,1,5,8\n2024-04-01,,1,5,\n"
+    query = "past_covariates=price&future_covariates=promo&static_covariates=size"
+    headers = {"Content-Type": CSV}
+    answer = await client.post(f"/v1/series?{query}", content=body, headers=headers)
+    (series,) = answer.json()["series"]
+    assert series["past_covariates"] == {"price": [9, None, 8]}
+    assert series["future_covariates"] == {"promo": [0, None, 1, 1]}
+    assert series["static_covariates"] == {"size": 5}
+    plain = (await send(client, body)).json()["series"][0]
+    assert plain["past_covariates"] == plain["static_covariates"] == {}
+
+
+async def test_arrow_stream_is_read(client: AsyncClient) -> None:
+    table = pa.table({"item_id": ["a"] * 3, "timestamp": MONTHS, "target": [1.0, None, 3.0]})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    answer = await send(client, sink.getvalue(), ARROW)
+    assert answer.json()["series"][0]["target"] == [1, None, 3]
