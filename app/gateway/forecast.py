@@ -114,7 +114,7 @@ class ForecastEndpoints:
         exchange.model_digest = model.digest
         prepared = await self._read(scope, receive, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
-        async with cancel_when_caller_leaves(receive):
+        with cancel_when_caller_leaves(receive):
             deadline = exchange.started + limit_s
             forecast = await self._service.forecast(prepared, model, deadline=deadline)
             content = await _encode(forecast)

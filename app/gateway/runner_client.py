@@ -24,6 +24,7 @@ from app.errors import (
     OverloadedError,
     RetryableError,
 )
+from app.gateway.time_limits import Alarm
 from app.interface import Interface
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
@@ -340,11 +341,11 @@ class RunnerConnection(FrameProtocol):
     async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
+        alarm = Alarm(deadline, partial(_expire, call))
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await call
-        except TimeoutError as error:
-            raise DeadlineExceededError("the deadline passed before the answer") from error
+            return await call
+        finally:
+            alarm.cancel()
 
     @override
     def frame_received(self, body: bytes) -> None:
@@ -387,6 +388,11 @@ class RunnerConnection(FrameProtocol):
     def _take(self, request_id: int) -> asyncio.Future[Any] | None:
         call = self._calls.pop(request_id, None)
         return None if call is None or call.done() else call
+
+
+def _expire(call: asyncio.Future[Any]) -> None:
+    if not call.done():
+        call.set_exception(DeadlineExceededError("the deadline passed before the answer"))
 
 
 def _no_runner() -> ModelNotReadyError:

@@ -73,7 +73,7 @@ class Adapter:
         exchange.model_name = question.model.model_name
         exchange.model_digest = question.model.digest
         deadline = exchange.started + self.settings.request_timeout_s
-        async with cancel_when_caller_leaves(request.receive):
+        with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
                 question.prepared, question.model, deadline=deadline
             )
