@@ -14,7 +14,7 @@ from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
-from app.tensors import LARGEST_MAGNITUDE
+from app.tensors import LARGEST_MAGNITUDE, to_float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +204,7 @@ def _to_float32(
     values: Sequence[float | None], pointer: str, *, is_single: bool = False
 ) -> NDArray[np.float32]:
     """Convert numbers in one step, null to NaN; too large ones are an error."""
-    with np.errstate(over="ignore"):
-        array = np.array(values, np.float32)
+    array = to_float32(values)
     too_large = np.abs(array) > LARGEST_MAGNITUDE
     if too_large.any():
         place = pointer if is_single else f"{pointer}/{int(too_large.argmax())}"
