@@ -1,6 +1,6 @@
 """Which column of a file is which: as the caller says, else by name, else by what is in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -33,13 +33,36 @@ class FoundColumns:
     target: str
 
 
-def find_columns(table: pa.Table, roles: ColumnRoles) -> FoundColumns:
-    """Find the columns.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Covariates:
+    """Names of columns that are covariates; each has one kind.
+
+    Attributes:
+        past: Known up to the present.
+        future: Known ahead: also in rows after the last target value.
+        static: One value per series.
+        num_ahead: Least rows after the last target value that tell the future ones.
+    """
+
+    past: tuple[str, ...] = ()
+    future: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    num_ahead: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in this order."""
+        return self.past + self.future + self.static
+
+
+def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) -> FoundColumns:
+    """Find the columns; one that is a covariate has no other role.
 
     Raises:
         InvalidInputError: A column that was named is not there, or no column holds numbers.
     """
     finder = _Finder(table)
+    finder.take_covariates(covariates.names)
     for role in ("item_id", "timestamp", "target"):
         finder.take_named(role, getattr(roles, role))
     for role in ("timestamp", "target", "item_id"):
@@ -65,6 +88,18 @@ class _Finder:
         self._free = list(table.column_names)
         self.found: dict[str, str] = dict.fromkeys(_NAMES, "")
         self._open = set(_NAMES)
+
+    def take_covariates(self, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self._table.column_names]
+        if missing:
+            raise InvalidInputError(
+                f"the covariates {', '.join(missing)} must be columns; the columns are "
+                f"{_listed(self._table)}"
+            )
+        for name in names:
+            if name not in self._free:
+                raise InvalidInputError(f"column {name} is named twice as a covariate")
+            self._free.remove(name)
 
     def take_named(self, role: str, name: str | None) -> None:
         if name is None:

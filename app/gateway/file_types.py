@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import UnsupportedMediaTypeError
-from app.files.reading import FileFormat
+from app.files.raw import FileFormat
 
 MEDIA_TYPES: dict[str, FileFormat] = {
     "text/csv": "csv",
     "application/jsonl": "jsonl",
     "application/x-ndjson": "jsonl",
     "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.stream": "arrow",
 }
 
 BYTES_CONTENT: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

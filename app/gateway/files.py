@@ -1,28 +1,53 @@
 """``POST /v1/series``: a file in, its series out, in the form that a forecast request takes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from fastapi import Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.errors import PayloadTooLargeError
-from app.files.columns import ColumnRoles
-from app.files.reading import RawTable
-from app.files.series import FileContent, FileSeries
+from app.files.columns import ColumnRoles, Covariates
+from app.files.raw import MAX_COLUMNS
+from app.files.series import FileSeries, FloatArray, RefusedSeries, Values
+from app.files.streaming import SeriesOptions, SeriesStream
 from app.gateway.file_reader import FileReader
 from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_stamps_of
 from app.settings import Settings
 
-ColumnName = Annotated[
-    str | None,
-    Query(max_length=256, description="Name of the column; empty: there is none. Default: a guess"),
-]
-FreqAlias = Annotated[
-    str | None, Query(max_length=16, description="Spacing of the stamps. Default: inferred.")
-]
+_ROLE = "Name of the column; empty: there is none. Default: a guess."
+_COVARIATE = "Column that is such a covariate; once for each."
+
+
+class SeriesQuery(BaseModel):
+    """What a caller knows of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    item_id: str | None = Field(None, max_length=256, description=_ROLE)
+    timestamp: str | None = Field(None, max_length=256, description=_ROLE)
+    target: str | None = Field(None, max_length=256, description=_ROLE)
+    freq: str | None = Field(
+        None, max_length=16, description="Spacing of the stamps. Default: inferred."
+    )
+    past_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+    future_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+    static_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+
+    def series_options(self) -> SeriesOptions:
+        """How the file is to be read."""
+        return SeriesOptions(
+            roles=ColumnRoles(item_id=self.item_id, timestamp=self.timestamp, target=self.target),
+            covariates=Covariates(
+                past=tuple(self.past_covariates),
+                future=tuple(self.future_covariates),
+                static=tuple(self.static_covariates),
+            ),
+            freq=self.freq or None,
+        )
 
 
 class FoundSeries(BaseModel):
@@ -34,6 +59,11 @@ class FoundSeries(BaseModel):
     target: list[float | None]
     num_gaps: int = Field(description="Values that are missing because the file lacks their row.")
     num_missing: int = Field(description="Values that are missing, gaps among them.")
+    past_covariates: dict[str, list[float | None]] = Field(description="By name, where asked for.")
+    future_covariates: dict[str, list[float | None]] = Field(
+        description="By name, as far ahead as the file has rows without a target."
+    )
+    static_covariates: dict[str, float | None]
 
 
 class FoundRoles(BaseModel):
@@ -65,27 +95,34 @@ class FileEndpoints:
         self._settings = settings
 
     async def read_series(
-        self,
-        request: Request,
-        item_id: ColumnName = None,
-        timestamp: ColumnName = None,
-        target: ColumnName = None,
-        freq: FreqAlias = None,
+        self, request: Request, query: Annotated[SeriesQuery, Query()]
     ) -> Response:
-        """Read the series of a CSV, JSON Lines or Parquet file in long format."""
-        roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
-        answer = await self._reader.read(request, roles, freq or None, self._encode)
+        """Read the series of a CSV, JSON Lines, Parquet or Arrow file in long format."""
+        answer = await self._reader.read(request, query.series_options(), self._encode)
         return Response(answer, media_type="application/json")
 
-    def _encode(self, raw: RawTable, content: FileContent) -> bytes:
-        self._check_size(content)
-        return encode_content(raw, content)
+    def _encode(self, stream: SeriesStream) -> bytes:
+        return encode_content(stream, self._gather(stream))
 
-    def _check_size(self, content: FileContent) -> None:
-        if len(content.series) > self._settings.max_series:
-            raise PayloadTooLargeError(
-                f"the file may hold at most {self._settings.max_series} series"
-            )
+    def _gather(self, stream: SeriesStream) -> list[FileSeries]:
+        """Return all series, as long as an answer can hold them."""
+        gathered: list[FileSeries] = []
+        num_steps = num_series = 0
+        for series in stream:
+            if isinstance(series, RefusedSeries):
+                raise series.error
+            num_steps += len(series.target)
+            num_series += bool(len(series.target))
+            if num_series > self._settings.max_series:
+                raise PayloadTooLargeError(
+                    f"the file may hold at most {self._settings.max_series} series"
+                )
+            if num_steps > self._settings.max_steps:
+                raise PayloadTooLargeError(
+                    f"with gaps filled there are more than {self._settings.max_steps} values"
+                )
+            gathered.append(series)
+        return gathered
 
 
 def series_request_body() -> dict[str, Any]:
@@ -95,28 +132,29 @@ def series_request_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def encode_content(raw: RawTable, content: FileContent) -> bytes:
+def encode_content(stream: SeriesStream, gathered: Sequence[FileSeries]) -> bytes:
     """Write a ``FoundFile``."""
-    columns = content.columns
+    columns = stream.columns
     answer = {
         "columns": {
             "item_id": columns.item_id,
             "timestamp": columns.timestamp,
             "target": columns.target,
         },
-        "all_columns": raw.table.column_names,
-        "separator": raw.separator,
-        "freq": content.freq,
-        "num_rows": content.num_rows,
-        "num_repeated": content.num_repeated,
-        "without_values": content.without_values,
-        "series": [_encode_series(series) for series in content.series],
+        "all_columns": stream.column_names,
+        "separator": stream.separator,
+        "freq": stream.freq,
+        "num_rows": stream.num_rows,
+        "num_repeated": sum(series.num_repeated for series in gathered),
+        "without_values": [str(one.item_id) for one in gathered if not len(one.target)],
+        "series": [_encode_series(series) for series in gathered if len(series.target)],
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _encode_series(series: FileSeries) -> dict[str, Any]:
-    timestamps = None if series.stamps is None else format_stamps_of(series.stamps)
+    stamps = series.stamps
+    timestamps = None if stamps is None else format_stamps_of(stamps)
     return {
         "item_id": series.item_id,
         "start": timestamps[0] if timestamps else None,
@@ -124,4 +162,11 @@ def _encode_series(series: FileSeries) -> dict[str, Any]:
         "target": series.target,
         "num_gaps": series.num_gaps,
         "num_missing": int(np.isnan(series.target).sum()),
+        "past_covariates": _contiguous(series.past_covariates),
+        "future_covariates": _contiguous(series.future_covariates),
+        "static_covariates": series.static_covariates,
     }
+
+
+def _contiguous(covariates: Values) -> dict[str, FloatArray]:
+    return {name: np.ascontiguousarray(values) for name, values in covariates.items()}
