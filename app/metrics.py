@@ -102,6 +102,7 @@ STATE_CACHE_ENTRIES = Gauge(
 RUNNER_RESTARTS = Counter(
     "gatecast_runner_restarts", "Runners that took a lost one's place.", ["runner"]
 )
+JOBS = Counter("gatecast_jobs", "Bulk jobs that have run to their end, by outcome.", ["outcome"])
 
 
 def render_metrics() -> bytes:

@@ -25,6 +25,9 @@ from app.tensors import (
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
+BACKGROUND_PRIORITY = -1
+"""Of requests that run only while no other one waits, and alone: what comes out of them depends on
+nothing else, to the last bit."""
 
 
 class Tensor(msgspec.Struct, array_like=True, frozen=True):

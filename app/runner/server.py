@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import msgspec
 from typing_extensions import override
 
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.interface import Extent, Interface
 from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.engine import OrtEngine
 from app.runner.histories import Histories
+from app.runner.ledger import Ledger
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
@@ -23,6 +26,7 @@ from app.runner.state_cache import Version
 from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     CancelRequest,
     ChangeReply,
     ChangeRequest,
@@ -54,6 +58,7 @@ class RunnerServer:
         shelf: The models.
         device: Where they run.
         sequences: States that are carried from request to request.
+        ledger: What was done.
         histories: States that are kept of what was run; None keeps none.
     """
 
@@ -62,11 +67,13 @@ class RunnerServer:
         shelf: ModelShelf,
         device: str,
         sequences: Sequences,
+        ledger: Ledger,
         histories: Histories | None = None,
     ) -> None:
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
+        self._ledger = ledger
         self._histories = histories
         self._connections: set[GatewayConnection] = set()
         self._changes: set[asyncio.Task[None]] = set()
@@ -90,6 +97,7 @@ class RunnerServer:
     def beat(self) -> None:
         """Tell every gateway that this runner still turns."""
         self._sequences.expire()
+        self._ledger.read(self._shelf.batchers())
         frame = encode(Heartbeat())
         for connection in self._connections:
             connection.send(frame)
@@ -131,7 +139,7 @@ class RunnerServer:
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                interface.extent_of(inputs),
+                _extent_of(message, inputs, interface),
                 Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
@@ -155,8 +163,8 @@ class RunnerServer:
         return partial(served.batcher.abandon, request)
 
     def statistics(self) -> list[VersionStatistics]:
-        """Return what every version that loaded has done."""
-        return [batcher.read_statistics() for batcher in self._shelf.batchers()]
+        """Return what every version that is served has done."""
+        return self._ledger.read(self._shelf.batchers())
 
     def change(
         self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
@@ -253,6 +261,11 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s)))
         else:
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
+
+
+def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
+    extent = interface.extent_of(inputs)
+    return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
 
 
 def _unpack(message: InferRequest) -> Tensors:

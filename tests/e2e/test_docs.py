@@ -20,8 +20,10 @@ RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
     "perf_analyzer -m monthly": "make conformance runs it",
-    "gatecast train": "README.md has the same line, and test_readme.py runs it",
-    "gatecast backtest": "the same",
+    "gatecast models": "test_labels.py has the same commands, for another model",
+    "gatecast train": "README.md has the first line, and test_readme.py runs it; "
+    "tests/models/test_commands.py has the options of the others",
+    "gatecast backtest": "as the first of those",
     "pip install ./clients/python": "tests/clients/test_install.py runs it",
 }
 """Commands that this module does not run, by how they begin, and why."""
@@ -89,7 +91,7 @@ async def test_blocks_that_call_the_service_run_as_written(folder: Path) -> None
         for block in blocks(page, "sh", "python", "crontab")
         if not is_elsewhere(block[1])
     ]
-    async with serving(ROOT / "model_repository") as service:
+    async with serving(ROOT / "model_repository", jobs_directory=folder / "jobs") as service:
         outputs = [await run(script_of(*block, service.port), folder) for block in found]
     for (_, text), output in zip(found, outputs, strict=True):
         if text.startswith("curl") and "-o " not in text and ">" not in text:
@@ -100,7 +102,7 @@ def check_answer(command: str, output: str) -> None:
     if "Accept: text/csv" in command:
         assert output.startswith('"item_id","timestamp"'), output
     else:
-        known = {"forecasts", "predictions", "outputs", "series"}
+        known = {"forecasts", "predictions", "outputs", "series", "job_id"}
         assert json.loads(output).keys() & known, output
 
 
