@@ -127,6 +127,17 @@ class SeriesStream:
                     raise series.error
                 yield series
 
+    def count(self) -> int:
+        """Count the series, refused ones too; of a file that has to be divided by reading it again.
+
+        Raises:
+            InvalidInputError: As when they are iterated.
+            PayloadTooLargeError: As when they are iterated.
+        """
+        if self._survey.num_items is not None:
+            return self._survey.num_items
+        return sum(1 for _ in self)
+
     def _whole_items(self) -> Iterator[Rows]:
         """Return pieces of rows, each with all rows of its items."""
         if self._survey.rows is not None:

@@ -33,6 +33,7 @@ class Survey:
         num_rows: Rows of the file.
         rows: All of them, where they are few enough to be kept.
         is_contiguous: Whether the rows of each item follow each other.
+        num_items: Items of the file; None where telling would take another pass.
     """
 
     layout: Layout
@@ -40,6 +41,7 @@ class Survey:
     num_rows: int
     rows: tuple[Rows, ...] | None
     is_contiguous: bool
+    num_items: int | None
 
 
 def find_layout(file: RawFile, roles: ColumnRoles, covariates: Covariates) -> Layout:
@@ -126,14 +128,22 @@ class _Surveyor:
     def conclude(self, freq: str | None) -> Survey:
         if not self._has_numbers:
             raise InvalidInputError(f"column {self._layout.columns.target} holds no number")
+        is_contiguous = self._runs.are_distinct()
         frequency = Frequency.parse(freq) if freq is not None and self._layout.has_stamps else None
         return Survey(
             layout=self._layout,
             freq=self._infer() if self._sample else frequency,
             num_rows=self._num_rows,
             rows=None if self._rows is None else tuple(self._rows),
-            is_contiguous=self._runs.are_distinct(),
+            is_contiguous=is_contiguous,
+            num_items=self._runs.count() if is_contiguous else self._count_kept_items(),
         )
+
+    def _count_kept_items(self) -> int | None:
+        if self._rows is None:
+            return None
+        used = [rows.names.take(pa.array(np.unique(rows.item))) for rows in self._rows]
+        return len(pa.concat_arrays(used).unique())
 
 
 class _Runs:
@@ -163,6 +173,10 @@ class _Runs:
     def are_distinct(self) -> bool:
         """Whether each item had one run; runs without end are not remembered."""
         return self._is_open and _are_distinct(np.concatenate(self._runs))
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(map(len, self._runs))
 
 
 def _are_distinct(numbers: NDArray[np.uint64]) -> bool:

@@ -24,6 +24,7 @@ from app.files.series import FileSeries, Values
 from app.files.streaming import SeriesOptions, SeriesStream
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.catalog import Forecaster
+from app.gateway.exchange import owner_of
 from app.gateway.file_reader import FileReader, OpenFile
 from app.gateway.file_types import format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
@@ -86,7 +87,7 @@ class FileForecasts:
 
     async def answer(self, request: Request, model: Forecaster, options: FileOptions) -> Response:
         """Forecast every series of the body."""
-        asked = _Asked(options, model)
+        asked = _Asked(options, model, owner_of(request.scope))
         file = await self._reader.open(request, asked.series_options())
         try:
             await file.work(_check_all)
@@ -107,7 +108,7 @@ class FileForecasts:
             series = [one for one in part if isinstance(one, FileSeries)]
             request = asked.request(series, file.stream.freq)
             try:
-                forecast = await self._forecast_part(request, asked.model)
+                forecast = await self._forecast_part(request, asked)
             except InvalidInputError as error:
                 if first is None:
                     raise
@@ -115,10 +116,12 @@ class FileForecasts:
             first = first or forecast
             yield forecast
 
-    async def _forecast_part(self, request: ForecastRequest, model: Forecaster) -> Forecast:
-        prepared = await asyncio.to_thread(self._service.prepare, request, model)
+    async def _forecast_part(self, request: ForecastRequest, asked: "_Asked") -> Forecast:
+        prepared = await asyncio.to_thread(self._service.prepare, request, asked.model)
         deadline = time.monotonic() + self._settings.request_timeout_s
-        return await self._service.forecast(prepared, model, deadline=deadline)
+        return await self._service.forecast(
+            prepared, asked.model, deadline=deadline, owner=asked.owner
+        )
 
 
 def _check_all(stream: SeriesStream) -> None:
@@ -147,7 +150,8 @@ class _FileResponse(StreamingResponse):
 class _Asked:
     """What a request asks of a model, beside its file."""
 
-    def __init__(self, options: FileOptions, model: Forecaster) -> None:
+    def __init__(self, options: FileOptions, model: Forecaster, owner: str | None) -> None:
+        self.owner = owner
         self.model = model
         self._options = options
         self._levels = options.levels()

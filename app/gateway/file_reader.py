@@ -10,10 +10,11 @@ from typing import TypeVar
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from app.errors import BodyTimeoutError
 from app.files.raw import FileFormat, FileLimits
 from app.files.series import FileSeries, RefusedSeries
 from app.files.streaming import SeriesOptions, SeriesStream, open_series
-from app.gateway.body import spool_body
+from app.gateway.body import save_body
 from app.gateway.file_types import format_of
 from app.gateway.spool import Spool
 from app.settings import Settings
@@ -53,19 +54,27 @@ class FileReader:
         file_format, encoding = format_of(headers.get("content-type", ""))
         file = OpenFile(self._slot)
         try:
-            await spool_body(
-                request.scope,
-                request.receive,
-                file.spool,
-                encodings=("gzip", "x-gzip"),
-                max_bytes=self._settings.max_file_bytes,
-                timeout_s=self._settings.body_timeout_s,
-            )
+            await self._receive(request, file.spool)
             await file.open(file_format, replace(options, encoding=encoding, limits=self._limits()))
         except BaseException:
             await file.aclose()
             raise
         return file
+
+    async def _receive(self, request: Request, spool: Spool) -> None:
+        limit_s = self._settings.body_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await save_body(
+                    request.scope,
+                    request.receive,
+                    spool.write,
+                    encodings=("gzip", "x-gzip"),
+                    max_bytes=self._settings.max_file_bytes,
+                    pause_s=limit_s,
+                )
+        except TimeoutError as error:
+            raise BodyTimeoutError(f"the body did not arrive within {limit_s:g} s") from error
 
     def _limits(self) -> FileLimits:
         return FileLimits(

@@ -35,7 +35,7 @@ class DynamicBatcher:
         engine: Runs the batches.
         limits: Bounds of a run and of the queue.
         model_name: Label of the metrics and the statistics.
-        model_version: Label of the statistics.
+        model_version: The same.
         executor: Where runs happen; None runs in the event loop's own thread, which on a CPU is
             faster than handing the interpreter lock over, and lets frames gather in the sockets
             meanwhile.
@@ -65,7 +65,7 @@ class DynamicBatcher:
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._metrics = _BatcherMetrics(model_name)
+        self._metrics = _BatcherMetrics(model_name, str(model_version))
 
     async def __aenter__(self) -> Self:
         self._worker = asyncio.create_task(self._work(), name="batcher")
@@ -78,6 +78,11 @@ class DynamicBatcher:
             worker.cancel()
             await asyncio.wait([worker])
         self._fail(self._queue.clear(), ShuttingDownError("the runner is shutting down"))
+
+    def change_limits(self, limits: BatchLimits) -> None:
+        """Go on within other bounds; the run under way and what waits are not touched."""
+        self._limits = limits
+        self._queue.change_limits(limits)
 
     def submit(self, request: PendingRequest) -> None:
         """Queue a request, whose ``answer`` will be called exactly once.
@@ -180,7 +185,7 @@ class DynamicBatcher:
     def _drop(self, requests: Sequence[PendingRequest]) -> None:
         self._metrics.observe_dropped(requests)
         now = self._clock()
-        for request in requests:
+        for request in filter(_is_counted, requests):
             self.statistics.queue.record(now - request.terms.queued_at)
         self._fail(requests, DeadlineExceededError("the deadline passed before the model ran"))
 
@@ -189,7 +194,8 @@ class DynamicBatcher:
         for request in requests:
             # who has left is not there to be answered
             reason = failure_reason(error) if request.is_waiting else "CANCELED"
-            self.statistics.record_failure(now - request.terms.queued_at, reason)
+            if request.is_counted:
+                self.statistics.record_failure(now - request.terms.queued_at, reason)
             request.answer(error)
 
     def _account(
@@ -202,9 +208,10 @@ class DynamicBatcher:
         statistics.last_inference_ms = int(time.time() * 1000)
         statistics.inference_count += rows
         statistics.execution_count += 1
-        statistics.requests.record(seconds, count=len(batch))
+        counted = list(filter(_is_counted, batch))
+        statistics.requests.record(seconds, count=len(counted))
         statistics.batches.setdefault(rows, RunTimes()).record(seconds, count=1)
-        for request in batch:
+        for request in counted:
             statistics.queue.record(merged_at - request.terms.queued_at)
             statistics.success.record(answered - request.terms.queued_at)
 
@@ -215,12 +222,16 @@ class DynamicBatcher:
         return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
 
 
-class _BatcherMetrics:
-    """The metrics of one model, with their labels looked up once."""
+def _is_counted(request: PendingRequest) -> bool:
+    return request.is_counted
 
-    def __init__(self, model_name: str) -> None:
-        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name)
-        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name)
+
+class _BatcherMetrics:
+    """The metrics of one version, with their labels looked up once."""
+
+    def __init__(self, model_name: str, model_version: str) -> None:
+        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name, model_version)
+        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name, model_version)
         self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
         self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
         self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +12,20 @@ import msgspec
 from typing_extensions import override
 
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.interface import Extent, Interface
+from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
+from app.runner.engine import OrtEngine
+from app.runner.histories import Histories
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
-from app.runner.shelf import ModelShelf
+from app.runner.shelf import ListedModel, ModelShelf, ServedVersion
+from app.runner.state_cache import Version
 from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     CancelRequest,
     ChangeReply,
     ChangeRequest,
@@ -27,6 +34,7 @@ from app.wire import (
     InferFailure,
     InferRequest,
     InferResult,
+    LabelRequest,
     RunnerStatus,
     ServedModel,
     StatisticsReply,
@@ -49,12 +57,20 @@ class RunnerServer:
         shelf: The models.
         device: Where they run.
         sequences: States that are carried from request to request.
+        histories: States that are kept of what was run; None keeps none.
     """
 
-    def __init__(self, shelf: ModelShelf, device: str, sequences: Sequences) -> None:
+    def __init__(
+        self,
+        shelf: ModelShelf,
+        device: str,
+        sequences: Sequences,
+        histories: Histories | None = None,
+    ) -> None:
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
+        self._histories = histories
         self._connections: set[GatewayConnection] = set()
         self._changes: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -98,8 +114,12 @@ class RunnerServer:
         """Forget a gateway that is gone."""
         self._connections.discard(connection)
 
-    def submit(self, message: InferRequest, connection: "GatewayConnection") -> Callable[[], None]:
-        """Check and queue a request; return what to call when its caller has left.
+    def submit(
+        self, message: InferRequest, connection: "GatewayConnection"
+    ) -> Callable[[], None] | None:
+        """Check and queue a request.
+
+        Returns: What to call when its caller has left; None where it is answered already.
 
         Raises:
             GatecastError: It can not be queued.
@@ -114,44 +134,67 @@ class RunnerServer:
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                interface.extent_of(inputs),
+                _extent_of(message, inputs, interface),
                 Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
-            if message.sequence is None:
-                batcher.submit(request)
-                return partial(batcher.abandon, request)
-            turn = Turn(message.sequence, request, batcher, interface)
-            self._sequences.submit(turn)
-            return partial(self._sequences.abandon, turn)
+            if message.sequence is not None:
+                turn = Turn(message.sequence, request, batcher, interface)
+                self._sequences.submit(turn)
+                return partial(self._sequences.abandon, turn)
+            return self._submit_rows(request, served, message.owner)
         except GatecastError as error:
             waited = time.monotonic() - arrived
             batcher.statistics.record_failure(waited, failure_reason(error))
             raise
 
+    def _submit_rows(
+        self, request: PendingRequest, served: ServedVersion, owner: str | None
+    ) -> Callable[[], None] | None:
+        histories, version = self._histories, version_of(served.model, served.engine)
+        if histories is not None and owner is not None and histories.takes(request, version):
+            return histories.submit(request, served.batcher, version, owner)
+        served.batcher.submit(request)
+        return partial(served.batcher.abandon, request)
+
     def statistics(self) -> list[VersionStatistics]:
         """Return what every version that loaded has done."""
         return [batcher.read_statistics() for batcher in self._shelf.batchers()]
 
-    def change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
-        """Load or unload a model, and answer when that is done."""
+    def change(
+        self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
+    ) -> None:
+        """Load, unload or label a model, and answer when that is done."""
         change = asyncio.create_task(self._change(message, connection))
         self._changes.add(change)
         change.add_done_callback(self._changes.discard)
 
-    async def _change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
-        act = self._shelf.load if message.action == "load" else self._shelf.unload
+    async def _change(
+        self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
+    ) -> None:
         try:
-            await act(message.model_name)
+            await self._act(message)
         except GatecastError as error:
             connection.answer(message.id, error)
         except Exception:
-            logger.exception("model %s: %s failed", message.model_name, message.action)
+            logger.exception("model %s could not be changed", message.model_name)
             connection.answer(message.id, EngineError("the model could not be changed"))
         else:
             connection.send(encode(ChangeReply(message.id)))
 
+    async def _act(self, message: ChangeRequest | LabelRequest) -> None:
+        if isinstance(message, LabelRequest):
+            change = LabelChange(message.label, message.version, message.share)
+            await self._shelf.label(message.model_name, change)
+        elif message.action == "load":
+            await self._shelf.load(message.model_name)
+        else:
+            await self._shelf.unload(message.model_name)
+
     def _tell_status(self) -> None:
+        if self._histories is not None:
+            engines = [(model, model.engine) for model in self._shelf.models() if model.engine]
+            self._histories.serve((version_of(*one), one[1].interface) for one in engines)
         frame = encode(self._status())
         for connection in self._connections:
             connection.send(frame)
@@ -159,7 +202,8 @@ class RunnerServer:
     def _status(self) -> RunnerStatus:
         models = self._shelf.models()
         providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
-        return RunnerStatus(self._device, providers, [_describe(model) for model in models])
+        served = [one for model in self._shelf.listed() for one in _describe(model)]
+        return RunnerStatus(self._device, providers, served)
 
 
 class GatewayConnection(FrameProtocol):
@@ -189,16 +233,19 @@ class GatewayConnection(FrameProtocol):
             if abandon := self._pending.pop(message.id, None):
                 abandon()
             return
-        if isinstance(message, ChangeRequest):
+        if isinstance(message, ChangeRequest | LabelRequest):
             self._server.change(message, self)
             return
         if isinstance(message, StatisticsRequest):
             self.send(encode(StatisticsReply(message.id, self._server.statistics())))
             return
         try:
-            self._pending[message.id] = self._server.submit(message, self)
+            abandon = self._server.submit(message, self)
         except GatecastError as error:
             self.answer(message.id, error)
+        else:
+            if abandon is not None:
+                self._pending[message.id] = abandon
 
     def answer(self, request_id: int, answer: Tensors | GatecastError) -> None:
         """Send the answer of a request."""
@@ -211,6 +258,11 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
 
 
+def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
+    extent = interface.extent_of(inputs)
+    return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
+
+
 def _unpack(message: InferRequest) -> Tensors:
     try:
         return unpack_tensors(message.inputs)
@@ -218,13 +270,22 @@ def _unpack(message: InferRequest) -> Tensors:
         raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
 
 
-def _describe(model: LoadedModel) -> ServedModel:
-    engine = model.engine
-    return ServedModel(
-        model.model_name,
-        model.model_version,
-        reason=model.reason,
-        interface=engine.interface.to_json() if engine is not None else "",
-        card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
-        digest=engine.file_digest if engine is not None else "",
-    )
+def version_of(model: LoadedModel, engine: OrtEngine) -> Version:
+    """Return what tells the states of one model file from those of another."""
+    return model.model_name, model.model_version, engine.file_digest
+
+
+def _describe(model: ListedModel) -> Iterator[ServedModel]:
+    config = model.config.model_dump_json(exclude_unset=True)
+    for version in model.versions:
+        engine = version.engine
+        yield ServedModel(
+            version.model_name,
+            version.model_version,
+            reason=version.reason,
+            interface=engine.interface.to_json() if engine is not None else "",
+            card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+            digest=engine.file_digest if engine is not None else "",
+            config=config,
+            config_refusal=model.config_refusal,
+        )

@@ -112,6 +112,17 @@ def test_order_of_series_depends_on_the_file_alone(frame: pl.DataFrame, tmp_path
     assert again == [[one.item_id for one in first]] * 2
 
 
+@pytest.mark.parametrize("order", ["item_id", "timestamp"])
+@pytest.mark.parametrize("options", [STREAMED, SeriesOptions()], ids=["streamed", "in memory"])
+def test_series_are_counted(
+    frame: pl.DataFrame, tmp_path: Path, order: str, options: SeriesOptions
+) -> None:
+    path = tmp_path / "data"
+    write_parquet(frame.sort(order, maintain_order=True), path)
+    with open_series(path, "parquet", options) as stream:
+        assert stream.count() == NUM_ITEMS
+
+
 def test_freq_is_found_where_the_first_rows_have_one_stamp_each(tmp_path: Path) -> None:
     items = [f"i{n}" for n in range(70_000)]
     days = np.repeat(np.array(["2024-01-01", "2024-01-08"], "M8[D]"), len(items))

@@ -11,7 +11,7 @@ from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
-from app.gateway.exchange import exchange_of
+from app.gateway.exchange import exchange_of, owner_of
 from app.gateway.forecast_schemas import ForecastRequest
 from app.gateway.preparation import PreparedRequest
 from app.gateway.service import Forecast, ForecastService
@@ -70,12 +70,15 @@ class Adapter:
             media_types=media_types,
         )
         question = await self._understand(body, understand)
-        exchange.model_name = question.model.model_name
-        exchange.model_digest = question.model.digest
+        model = question.model
+        exchange.name_model(model.model_name, model.model_version, model.digest)
         deadline = exchange.started + self.settings.request_timeout_s
         async with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
-                question.prepared, question.model, deadline=deadline
+                question.prepared,
+                question.model,
+                deadline=deadline,
+                owner=owner_of(request.scope),
             )
             is_large = len(body) > _INLINE_BYTES
             content = await _encode(question, forecast, is_large=is_large)
@@ -93,7 +96,7 @@ class Adapter:
             ModelNotReadyError: It did not load, or no runner is up.
         """
         if name := model_name or self.settings.default_model:
-            return self._catalog.find_forecaster(name, None)
+            return self._catalog.find_forecaster(name, self._catalog.draw(name))
         ready = [model for model in self._catalog.models() if model.default.card is not None]
         if len(ready) > 1 and freq is not None:
             ready = [
@@ -102,7 +105,8 @@ class Adapter:
                 if model.default.card and _is_freq(model.default.card.freq, freq)
             ]
         if len(ready) == 1:
-            return self._catalog.find_forecaster(ready[0].model_name, None)
+            name = ready[0].model_name
+            return self._catalog.find_forecaster(name, self._catalog.draw(name))
         self._catalog.check_any()
         raise ModelNotFoundError(
             "it is not clear which model is meant: set GATECAST_DEFAULT_MODEL, serve one model, or"
