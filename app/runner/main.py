@@ -27,6 +27,7 @@ from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
+from app.runner.ledger import Ledger
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
@@ -36,6 +37,7 @@ from app.runner.shelf import ModelShelf, load_first
 from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
+from app.statistics import statistics_file
 
 _RUNS_PER_WATCHDOG = 6
 
@@ -112,6 +114,7 @@ class _Runner:
         self._device: Device = device
         self._lifeline = lifeline
         self._socket = socket
+        self._ledger = Ledger(statistics_file(socket))
         self._executors: dict[Device, Executor] = {}
 
     async def serve(self, models: list[LoadedVersions], note: str) -> None:
@@ -127,7 +130,9 @@ class _Runner:
                     d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
-            server = RunnerServer(shelf, self._device, self._sequences(), self._histories())
+            server = RunnerServer(
+                shelf, self._device, self._sequences(), self._ledger, self._histories()
+            )
             for loaded in models:
                 await shelf.put(loaded)
             await server.listen(self._socket)
@@ -157,13 +162,15 @@ class _Runner:
     def _batcher(
         self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
     ) -> DynamicBatcher:
-        return DynamicBatcher(
+        batcher = DynamicBatcher(
             engine,
             limits,
             model_name=model_name,
             model_version=model_version,
             executor=self._executors.get(engine.device),
         )
+        batcher.statistics = self._ledger.find(model_name, model_version)
+        return batcher
 
     def _sequences(self) -> Sequences:
         return Sequences(
