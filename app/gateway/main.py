@@ -1,6 +1,8 @@
 """Puts the gateway together: routes, error rendering, access and the outermost layer."""
 
 import functools
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -8,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from app.errors import GatecastError
 from app.gateway.access import Guard, access_table, check_access_table
@@ -16,6 +19,7 @@ from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
 from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
 from app.gateway.drain import Drain
 from app.gateway.edge import Edge
+from app.gateway.exchange import exchange_of
 from app.gateway.file_forecast import FileForecasts
 from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
@@ -36,11 +40,20 @@ from app.gateway.pages import PageEndpoints, installed_version
 from app.gateway.problems import problem_response
 from app.gateway.runner_client import Runners
 from app.gateway.service import ForecastService
+from app.gateway.stream_routes import (
+    STREAM_SCHEMAS,
+    STREAMS_TAG,
+    StreamEndpoints,
+    add_stream_routes,
+)
+from app.gateway.stream_store import StreamStore
+from app.gateway.streams import Streams
 from app.keys import KeyRing
 from app.settings import Settings
 
 _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
+    STREAMS_TAG,
     {"name": "models", "description": "What is served, and how good it is."},
     OIP_TAG,
     DIALECTS_TAG,
@@ -48,16 +61,21 @@ _TAGS = [
 ]
 
 
-def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
+def create_app(
+    settings: Settings, runners: Runners, drain: Drain, directory: Path | None = None
+) -> FastAPI:
     """Return the ASGI application of a gateway.
 
     Args:
         settings: Settings of the service.
         runners: What runs the models.
         drain: Says when the process is stopping.
+        directory: Folder that all gateways share and that ends with the service; None where there
+            is one gateway alone.
 
     Raises:
-        StartupError: The keys file is not sound, or a route has no entry in the access table.
+        StartupError: The keys file or the store of streams is not sound, or a route has no entry in
+            the access table.
     """
     app = FastAPI(
         title="gatecast",
@@ -76,6 +94,8 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     files = FileForecasts(service, reader, settings)
     _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
     _add_file_routes(app, FileEndpoints(reader, settings))
+    streams = Streams(service, _open_streams(settings, directory))
+    add_stream_routes(app, StreamEndpoints(streams, catalog, settings))
     add_oip_routes(
         app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
     )
@@ -93,8 +113,30 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     return app
 
 
+def _open_streams(settings: Settings, directory: Path | None) -> StreamStore:
+    path = settings.stream_store
+    if path is None and directory is not None:
+        path = directory / "streams.sqlite3"
+    return StreamStore(
+        path,
+        is_durable=settings.stream_store is not None,
+        ttl_s=settings.stream_ttl_s,
+        max_streams=settings.max_streams,
+    )
+
+
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    return problem_response(request.scope, error)
+    response = problem_response(request.scope, error)
+    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
+    return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Return the methods of all routes of one template; the router names those of the first one."""
+    template = exchange_of(request.scope).route
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return {m for route in routes if route.path == template for m in route.methods or ()}
 
 
 def _add_forecast_routes(app: FastAPI, endpoints: ForecastEndpoints) -> None:
@@ -193,7 +235,7 @@ def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
 def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
     @functools.cache
     def document() -> bytes:
-        return orjson.dumps(build_openapi(app, settings, DIALECT_SCHEMAS))
+        return orjson.dumps(build_openapi(app, settings, (*DIALECT_SCHEMAS, *STREAM_SCHEMAS)))
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")
