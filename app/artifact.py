@@ -140,9 +140,16 @@ class TensorValue(_Frozen):
         return cls(name=name, datatype=DATATYPES[array.dtype], shape=array.shape, data=data)
 
     def to_array(self) -> NDArray[Any]:
-        """Return the numbers in their shape."""
-        flat = np.frombuffer(base64.b64decode(self.data), NUMPY_DTYPES[self.datatype])
-        return flat.reshape(self.shape)
+        """Return the numbers in their shape.
+
+        Raises:
+            ArtifactError: There are more of them, or fewer, or they are no numbers.
+        """
+        try:
+            flat = np.frombuffer(base64.b64decode(self.data), NUMPY_DTYPES[self.datatype])
+            return flat.reshape(self.shape)
+        except ValueError as error:
+            raise ArtifactError(f"golden case: {self.name} is misshapen: {error}") from error
 
 
 class GoldenCase(_Frozen):

@@ -21,20 +21,32 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _SHARES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)
 
 REQUESTS = Counter(
-    "gatecast_requests", "HTTP requests answered.", ["route", "model_name", "status"]
+    "gatecast_requests",
+    "HTTP requests answered.",
+    ["route", "model_name", "model_version", "status"],
 )
 REQUEST_DURATION = Histogram(
     "gatecast_request_duration_seconds",
     "From the first byte of a request to the last byte of its answer.",
-    ["route", "model_name"],
+    ["route", "model_name", "model_version"],
     buckets=_SECONDS,
 )
-SERIES = Counter("gatecast_series", "Series asked for, by outcome.", ["model_name", "outcome"])
+SERIES = Counter(
+    "gatecast_series",
+    "Series asked for, by outcome.",
+    ["model_name", "model_version", "outcome"],
+)
 QUEUE_REQUESTS = Gauge(
-    "gatecast_queue_requests", "Requests that wait.", ["model_name"], multiprocess_mode="livesum"
+    "gatecast_queue_requests",
+    "Requests that wait.",
+    ["model_name", "model_version"],
+    multiprocess_mode="livesum",
 )
 QUEUE_STEPS = Gauge(
-    "gatecast_queue_steps", "Time steps that wait.", ["model_name"], multiprocess_mode="livesum"
+    "gatecast_queue_steps",
+    "Time steps that wait.",
+    ["model_name", "model_version"],
+    multiprocess_mode="livesum",
 )
 QUEUE_DURATION = Histogram(
     "gatecast_queue_duration_seconds", "Wait before a run.", ["model_name"], buckets=_SECONDS
@@ -90,6 +102,7 @@ STATE_CACHE_ENTRIES = Gauge(
 RUNNER_RESTARTS = Counter(
     "gatecast_runner_restarts", "Runners that took a lost one's place.", ["runner"]
 )
+JOBS = Counter("gatecast_jobs", "Bulk jobs that have run to their end, by outcome.", ["outcome"])
 
 
 def render_metrics() -> bytes:

@@ -1,5 +1,6 @@
 """Every setting of the service: one frozen class, read from ``GATECAST_*`` or options."""
 
+import base64
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from app.platforms import platform_settings
 DIALECT_NAMES = frozenset({"timegpt", "sagemaker", "chronos", "vertex", "kserve"})
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
+_LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
 _ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 
 
@@ -31,6 +33,12 @@ class Settings(BaseSettings):
     )
     poll_interval_s: float = Field(
         5.0, gt=0, description="How often the folder is looked at where it is polled."
+    )
+    max_model_bytes: int = Field(
+        2 * 2**30, ge=1024, description="Largest model file; ONNX itself ends at this size."
+    )
+    vetting_timeout_s: float = Field(
+        8.0, gt=0, description="Longest a new model file may take to be opened and tried."
     )
     retire_after_s: float = Field(
         10.0, ge=0, description="How long a replaced version still answers those who chose it."
@@ -133,6 +141,29 @@ class Settings(BaseSettings):
         description="Whether models that carry state name `sequence_batching` in their `/v2`"
         " config, so that perf_analyzer drives them by sequences.",
     )
+    jobs_directory: Path | None = Field(
+        None, description="Folder of bulk jobs and their files; empty switches them off."
+    )
+    jobs_input: Path | None = Field(
+        None, description="Folder whose files a job may name instead of sending one."
+    )
+    max_job_file_bytes: int = Field(
+        2**30, ge=1024, description="Largest file of a job, also after decompression."
+    )
+    max_unfinished_jobs: int = Field(
+        20, ge=1, description="Most jobs of one API key that may wait or run."
+    )
+    job_retention_s: float = Field(
+        604_800.0, gt=0, description="How long a finished job and its files are kept."
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="What signs webhooks, `whsec_` and Base64; empty: jobs send none.",
+    )
+    webhook_hosts: str = Field(
+        "", description="Hosts that webhooks may reach by http and at private addresses."
+    )
     watchdog_s: float = Field(5.0, gt=0, description="A process silent for this long is replaced.")
     startup_timeout_s: float = Field(
         120.0, gt=0, description="Longest a process may take to become ready."
@@ -166,6 +197,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a path such as /predict")
         return path
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: str) -> str:
+        if secret and not _is_secret(secret):
+            raise ValueError("must be `whsec_` and the Base64 of 24 to 64 bytes")
+        return secret
+
     @field_validator("dialects")
     @classmethod
     def _check_dialects(cls, names: str) -> str:
@@ -182,6 +220,11 @@ class Settings(BaseSettings):
     def keeps_states(self, model_name: str) -> bool:
         """Whether the states behind a model's recent histories are kept."""
         return self.state_cache_bytes > 0 and model_name not in _split(self.state_cache_off)
+
+    @property
+    def trusted_webhook_hosts(self) -> tuple[str, ...]:
+        """Hosts that webhooks may reach by http and at private addresses."""
+        return tuple(_split(self.webhook_hosts))
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment that gives a child process these same settings."""
@@ -213,6 +256,15 @@ def load_settings(**overrides: object) -> Settings:
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _is_secret(text: str) -> bool:
+    prefix, _, encoded = text.partition("_")
+    try:
+        num_bytes = len(base64.b64decode(encoded, validate=True))
+    except ValueError:
+        return False
+    return prefix == "whsec" and _LEAST_SECRET_BYTES <= num_bytes <= _MOST_SECRET_BYTES
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

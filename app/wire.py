@@ -25,6 +25,9 @@ from app.tensors import (
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
+BACKGROUND_PRIORITY = -1
+"""Of requests that run only while no other one waits, and alone: what comes out of them depends on
+nothing else, to the last bit."""
 
 
 class Tensor(msgspec.Struct, array_like=True, frozen=True):
@@ -104,6 +107,8 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
         interface: Its ``Interface`` in JSON, empty where it is not ready.
         card: Its ``Card`` in JSON, empty where it has none.
         digest: SHA-256 of its file, empty where it is not ready.
+        config: The ``ModelConfig`` of the model in JSON.
+        config_refusal: Why the config that lies beside it now does not count; empty where it does.
     """
 
     model_name: str
@@ -112,6 +117,8 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
     interface: str
     card: str
     digest: str = ""
+    config: str = "{}"
+    config_refusal: str = ""
 
 
 class RunnerStatus(msgspec.Struct, array_like=True, frozen=True, tag=5):
@@ -147,13 +154,23 @@ class ChangeRequest(msgspec.Struct, array_like=True, frozen=True, tag=9):
     model_name: str
 
 
+class LabelRequest(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """Gateway to runner: change a label, as ``LabelChange`` says."""
+
+    id: int
+    model_name: str
+    label: str
+    version: int | None
+    share: float | None
+
+
 class ChangeReply(msgspec.Struct, array_like=True, frozen=True, tag=10):
     """Runner to gateway: done; a failure is an ``InferFailure``."""
 
     id: int
 
 
-ToRunner = InferRequest | CancelRequest | StatisticsRequest | ChangeRequest
+ToRunner = InferRequest | CancelRequest | StatisticsRequest | ChangeRequest | LabelRequest
 ToGateway = InferResult | InferFailure | RunnerStatus | Heartbeat | StatisticsReply | ChangeReply
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from rich.console import Console
 from typing_extensions import override
 
 from app.errors import InvalidInputError
-from models.backtest import backtest as score_backtest
-from models.backtest import rolling_windows
+from models.backtest import Method, forecast_by_methods, rolling_windows, summarise
+from models.backtest_pictures import draw_backtest
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
 from models.data import DataOptions, load_series
 from models.defaults import choose_config, choose_options, choose_season
-from models.report import describe_backtest, describe_data
+from models.report import describe_backtest, describe_calibration, describe_data, describe_steps
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.training import TrainingOptions
 
@@ -145,12 +146,15 @@ def _without_nan(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @click.option("--windows", type=_POSITIVE, default=1, help="Windows a series, newest last.")
 @click.option("--horizon", type=_POSITIVE, help="Steps of a window; the model's own if not given.")
 @click.option("--freq", help="Frequency of DATA; inferred if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+@click.option("--rivals", is_flag=True, help="Score AutoETS and dynamic Theta too.")
+@click.option("--pictures", type=_DIRECTORY, help="Where fan charts and reliability are drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
 def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     """Score the forecaster in CHECKPOINT on the last windows of each series of DATA.
 
     The seasonal naive forecast is scored beside it. Windows that training has seen flatter the
-    model: give it data that reach further than those it learned from.
+    model: give it data that reach further than those it learned from. The rivals are those of
+    statsforecast, one fit a window.
     """
     trained = load_checkpoint(checkpoint)
     config = trained.network.config
@@ -170,12 +174,31 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
             f"the data are {items.freq}; the model was trained on {trained.freq}"
         )
     windows = rolling_windows(items, horizon=horizon, num_windows=given["windows"])
-    result = score_backtest(trained.network, items, windows=windows, horizon=horizon)
+    forecasts = forecast_by_methods(
+        trained.network,
+        windows,
+        season=items.season,
+        horizon=horizon,
+        rivals=_rivals(items.season, horizon) if given["rivals"] else {},
+    )
+    result = summarise(forecasts)
+    if given["pictures"]:
+        draw_backtest(forecasts, result, given["pictures"])
     if given["as_json"]:
         click.echo(json.dumps(asdict(result, dict_factory=_without_nan)))
         return
     console = Console()
     console.print(describe_data(items, found, None))
-    console.print(describe_backtest(result, "backtest"))
+    for table in (describe_backtest(result, "backtest"), describe_steps(result)):
+        console.print(table)
+    console.print(describe_calibration(result))
     if trained.training.data_digest == items.digest:
         console.print("the model was trained on these very data: a forecast of new data errs more")
+
+
+def _rivals(season: int, horizon: int) -> dict[str, Method]:
+    try:
+        from models.rivals import RIVALS, forecast_rival  # noqa: PLC0415 - an extra brings it
+    except ImportError as error:
+        raise InvalidInputError("--rivals needs statsforecast: pip install '.[rivals]'") from error
+    return {name: partial(forecast_rival, name, season=season, horizon=horizon) for name in RIVALS}

@@ -7,9 +7,10 @@ import numpy as np
 from rich.table import Table
 
 from app.calendar import Frequency
-from models.backtest import Backtest, Scores
+from models.backtest import SEASONAL_NAIVE, Backtest
 from models.config import NetworkConfig
 from models.data import Understanding
+from models.scores import Scores
 from models.series import Series, SeriesSet
 
 _NAMED = 5
@@ -79,16 +80,37 @@ def _name_some(names: Sequence[str], why: str) -> str:
 
 
 def describe_backtest(result: Backtest, title: str) -> Table:
-    """Tabulate a forecaster's scores beside the seasonal naive's."""
+    """Tabulate a forecaster's scores beside those of other methods."""
     windows = f"{result.num_series} series, {result.num_windows} windows of {result.horizon} steps"
     table = Table(title=f"{title}: {windows}", title_justify="left")
     table.add_column("")
-    for name in ("model", "seasonal naive"):
+    methods = {"model": result.model, SEASONAL_NAIVE: result.seasonal_naive, **result.rivals}
+    for name in methods:
         table.add_column(name, justify="right")
-    for (label, digits), model, naive in zip(
-        _MEASURES, _figures(result.model), _figures(result.seasonal_naive), strict=True
-    ):
-        table.add_row(label, f"{model:.{digits}f}", f"{naive:.{digits}f}")
+    rows = zip(*(_figures(scores) for scores in methods.values()), strict=True)
+    for (label, digits), figures in zip(_MEASURES, rows, strict=True):
+        table.add_row(label, *(f"{figure:.{digits}f}" for figure in figures))
+    return table
+
+
+def describe_steps(result: Backtest) -> Table:
+    """Tabulate the scores of each step ahead."""
+    table = Table(title="by step ahead", title_justify="left")
+    for name in ("step", "MASE", f"{SEASONAL_NAIVE} MASE", "80% coverage"):
+        table.add_column(name, justify="right")
+    for one in result.steps:
+        figures = (one.mase, one.seasonal_naive_mase, one.coverage_80)
+        table.add_row(str(one.step), *(f"{figure:.3f}" for figure in figures))
+    return table
+
+
+def describe_calibration(result: Backtest) -> Table:
+    """Tabulate the share of values below each quantile; where calibrated, it is the level."""
+    table = Table(title="calibration", title_justify="left")
+    for name in ("level", "values below"):
+        table.add_column(name, justify="right")
+    for one in result.calibration:
+        table.add_row(f"{one.level:g}", f"{one.share_below:.3f}")
     return table
 
 

@@ -11,6 +11,7 @@ from app.artifact import Accuracy, Card, TensorSpec, Training
 from app.errors import ModelNotReadyError
 from app.gateway.runner_client import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
+from app.model_config import LabelChange
 from app.runner.engine import Engine
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
@@ -78,6 +79,7 @@ class FakeRunners:
         error: What every inference raises, where it is set.
         inferences: All that were asked for.
         changes: All loads and unloads that were asked for.
+        label_changes: The same of labels.
         num_cancelled: How many were cancelled while they waited.
     """
 
@@ -91,6 +93,7 @@ class FakeRunners:
         self.error: Exception | None = None
         self.inferences: list[Inference] = []
         self.changes: list[tuple[str, str]] = []
+        self.label_changes: list[tuple[str, LabelChange]] = []
         self.num_running = 0
         self.most_running = 0
         self.num_cancelled = 0
@@ -116,6 +119,11 @@ class FakeRunners:
         if self.error is not None:
             raise self.error
         self.changes.append((action, model_name))
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        if self.error is not None:
+            raise self.error
+        self.label_changes.append((model_name, change))
 
     async def infer(self, inference: Inference) -> Tensors:
         self.inferences.append(inference)

@@ -1,11 +1,16 @@
 """Which models the runners hold, and the version that a request means."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 from app.artifact import Card
 from app.errors import ModelNotFoundError, ModelNotReadyError, NoForecasterError
 from app.gateway.runner_client import ModelVersion, Runners
 from app.interface import Interface
+from app.model_config import STABLE, ModelConfig
+
+_GOLDEN_SHARE = 0.6180339887498949
+"""Its multiples, without their whole parts, fill the range from 0 to 1 as evenly as can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,7 @@ class ReadyModel:
     interface: Interface
     card: Card | None = None
     digest: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class Forecaster:
     interface: Interface
     card: Card
     digest: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +45,68 @@ class ServedModel:
     versions: tuple[ModelVersion, ...]
 
     @property
+    def config(self) -> ModelConfig:
+        """How it is served."""
+        return self.versions[-1].config
+
+    @property
     def default(self) -> ModelVersion:
-        """What a request without a version means: the newest that is ready, else the newest."""
+        """What a request without a version means, where no label has a share of these.
+
+        It is the version that ``stable`` names, else the newest ready one without a share, else the
+        newest ready one, else the newest.
+        """
+        config = self.config
         ready = [version for version in self.versions if version.is_ready]
-        return (ready or self.versions)[-1]
+        stable = [v for v in ready if v.model_version == config.labels.get(STABLE)]
+        rest = [v for v in ready if v.model_version not in config.shared_versions]
+        return (stable or rest or ready or self.versions)[-1]
+
+    def labels_of(self, model_version: int) -> list[str]:
+        """Return the labels that name a version, in alphabetical order."""
+        labels = self.config.labels.items()
+        return sorted(label for label, version in labels if version == model_version)
+
+    def share_of(self, model_version: int) -> float:
+        """Return the share of the requests without a version that a version gets."""
+        config = self.config
+        ready = {version.model_version for version in self.versions if version.is_ready}
+        shares = {
+            label: share for label, share in config.traffic.items() if config.labels[label] in ready
+        }
+        own = sum(s for label, s in shares.items() if config.labels[label] == model_version)
+        if model_version == self.default.model_version:
+            own += 1 - sum(shares.values())
+        return round(own, 9)
+
+    def find(self, version: str) -> ModelVersion | None:
+        """Return the version of a number or label; None where there is none."""
+        number = str(self.config.labels.get(version, version))
+        return next((v for v in self.versions if str(v.model_version) == number), None)
+
+    def draw(self, turn: float) -> ModelVersion:
+        """Return the version that gets a request without one, for a number from 0 up to 1."""
+        for label, share in self.config.traffic.items():
+            if turn < share:
+                version = self.find(label)
+                return version if version is not None and version.is_ready else self.default
+            turn -= share
+        return self.default
 
 
 class Catalog:
-    """Looks models up among the runners."""
+    """Looks models up among the runners.
+
+    Where labels have shares of a model's traffic, requests without a version are dealt out in turn,
+    so that any run of them is divided as the shares say, to a request or two; those with equal keys
+    go to one version.
+    """
 
     def __init__(self, runners: Runners) -> None:
         self._runners = runners
+        self._turns: dict[str, float] = {}
+        self._known: list[ModelVersion] = []
+        self._ready: dict[tuple[str, str | None], ReadyModel] = {}
 
     def models(self) -> list[ServedModel]:
         """List all models by name."""
@@ -70,8 +128,26 @@ class Catalog:
         self.check_any()
         raise ModelNotFoundError("no model of this name is served; GET /v1/models lists them")
 
-    def find_version(self, model_name: str, model_version: int | None) -> ModelVersion:
-        """Return one version of a model; None means its default.
+    def draw(self, model_name: str, key: str = "") -> str | None:
+        """Choose the version of a request that names none; None leaves it to the default.
+
+        Requests of equal keys get the same one, while the shares stay what they are.
+        """
+        shared = next(
+            (v for v in self._runners.models() if v.model_name == model_name and v.config.traffic),
+            None,
+        )
+        if shared is None:
+            return None
+        if key:
+            turn = _turn_of(key)
+        else:
+            turn = (self._turns.get(model_name, 0.0) + _GOLDEN_SHARE) % 1.0
+            self._turns[model_name] = turn
+        return str(self.find(model_name).draw(turn).model_version)
+
+    def find_version(self, model_name: str, model_version: str | None) -> ModelVersion:
+        """Return one version of a model, by its number or label; None means its default.
 
         Raises:
             ModelNotFoundError: There is no such model or version.
@@ -80,30 +156,49 @@ class Catalog:
         model = self.find(model_name)
         if model_version is None:
             return model.default
-        for version in model.versions:
-            if version.model_version == model_version:
-                return version
+        if version := model.find(model_version):
+            return version
         numbers = ", ".join(str(version.model_version) for version in model.versions)
-        raise ModelNotFoundError(f"model {model_name} has no such version; it has {numbers}")
+        labels = ", ".join(f"{label} ({n})" for label, n in sorted(model.config.labels.items()))
+        raise ModelNotFoundError(
+            f"model {model_name} has no such version or label; it has {numbers}"
+            + (f" and the labels {labels}" if labels else "")
+        )
 
-    def find_ready(self, model_name: str, model_version: int | None) -> ReadyModel:
-        """Return a version that can be run; None means the default.
+    def find_ready(self, model_name: str, model_version: str | None) -> ReadyModel:
+        """Return a version that can be run, by its number or label; None means the default.
 
         Raises:
             ModelNotFoundError: There is no such model or version.
             ModelNotReadyError: It did not load, or no runner is up.
         """
+        known = list(self._runners.models())
+        if known != self._known:
+            self._known = known
+            self._ready.clear()
+        found = self._ready.get((model_name, model_version))
+        if found is None:
+            found = self._find_ready(model_name, model_version)
+            self._ready[model_name, model_version] = found
+        return found
+
+    def _find_ready(self, model_name: str, model_version: str | None) -> ReadyModel:
         version = self.find_version(model_name, model_version)
         if version.interface is None:
             raise ModelNotReadyError(
                 f"model {model_name} version {version.model_version} is not ready: {version.reason}"
             )
         return ReadyModel(
-            model_name, version.model_version, version.interface, version.card, version.digest
+            model_name,
+            version.model_version,
+            version.interface,
+            version.card,
+            version.digest,
+            version.config,
         )
 
-    def find_forecaster(self, model_name: str, model_version: int | None) -> Forecaster:
-        """Return a version that can make forecasts; None means the default.
+    def find_forecaster(self, model_name: str, model_version: str | None) -> Forecaster:
+        """Return a version that can make forecasts, by its number or label; None: the default.
 
         Raises:
             GatecastError: As ``find_ready``.
@@ -116,7 +211,12 @@ class Catalog:
                 f" tensors, at /v2/models/{model_name}/infer"
             )
         return Forecaster(
-            model_name, model.model_version, model.interface, model.card, model.digest
+            model_name,
+            model.model_version,
+            model.interface,
+            model.card,
+            model.digest,
+            model.config,
         )
 
     def check_any(self) -> None:
@@ -136,3 +236,8 @@ def unready_reason(runners: Runners) -> str:
     if not any(version.is_ready for version in runners.models()):
         return "no model is ready"
     return ""
+
+
+def _turn_of(key: str) -> float:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64

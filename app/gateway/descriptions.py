@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.artifact import Card
 from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.dialect_table import dialect_routes
-from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
 from app.gateway.runner_client import ModelVersion
 from app.settings import Settings
@@ -23,22 +23,31 @@ class VersionState(_Answer):
     model_version: int
     is_ready: bool
     reason: str = Field(description="Why it is not ready; empty where it is.")
+    labels: list[str] = Field(description="Names that stand for it in a path.")
+    share: float = Field(description="Share that it gets of the requests without a version.")
 
     @classmethod
-    def from_version(cls, version: ModelVersion) -> Self:
-        """Describe ``version``."""
-        return cls(
-            model_version=version.model_version,
-            is_ready=version.is_ready,
-            reason=version.reason,
-        )
+    def all_of(cls, model: ServedModel) -> list[Self]:
+        """Describe all versions of ``model``."""
+        return [
+            cls(
+                model_version=version.model_version,
+                is_ready=version.is_ready,
+                reason=version.reason,
+                labels=model.labels_of(version.model_version),
+                share=model.share_of(version.model_version),
+            )
+            for version in model.versions
+        ]
 
 
 class ModelSummary(_Answer):
     """One model in the list."""
 
     model_name: str
-    model_version: int = Field(description="Version that a request without one gets.")
+    model_version: int = Field(
+        description="Version that a request without one gets, but for the shares of others."
+    )
     is_ready: bool
     reason: str = Field(description="Why it is not ready; empty where it is.")
     makes_forecasts: bool = Field(description="False where it is served below `/v2` alone.")
@@ -59,7 +68,7 @@ class ModelSummary(_Answer):
             is_ready=version.is_ready,
             makes_forecasts=card is not None,
             reason=version.reason,
-            versions=[VersionState.from_version(v) for v in model.versions],
+            versions=VersionState.all_of(model),
             freq=card.freq if card else None,
             season=card.season if card else None,
             horizon=card.horizon if card else None,
@@ -125,24 +134,23 @@ class ModelEndpoints:
         return ModelList(models=[ModelSummary.from_model(m) for m in self._catalog.models()])
 
     async def describe_model(self, model_name: ModelName) -> ModelDescription:
-        """Describe a model by its newest ready version."""
+        """Describe a model by its default version."""
         return self._describe(self._catalog.find_version(model_name, None))
 
     async def describe_version(
-        self, model_name: ModelName, model_version: ModelVersionNumber
+        self, model_name: ModelName, model_version: VersionOrLabel
     ) -> ModelDescription:
-        """Describe one version of a model."""
+        """Describe one version of a model, by its number or label."""
         return self._describe(self._catalog.find_version(model_name, model_version))
 
     def _describe(self, version: ModelVersion) -> ModelDescription:
-        state = VersionState.from_version(version)
         model = self._catalog.find(version.model_name)
         return ModelDescription(
             model_name=version.model_name,
             model_version=version.model_version,
-            is_ready=state.is_ready,
-            reason=state.reason,
-            versions=[VersionState.from_version(v) for v in model.versions],
+            is_ready=version.is_ready,
+            reason=version.reason,
+            versions=VersionState.all_of(model),
             limits=self._limits,
             dialects={
                 name: [route.path for route in routes] for name, routes in self._dialects.items()

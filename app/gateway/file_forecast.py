@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Annotated
 
+import numpy as np
 from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
@@ -18,7 +19,8 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles
-from app.files.series import FileContent, FileSeries
+from app.files.series import FileSeries, RefusedSeries
+from app.files.streaming import SeriesOptions, SeriesStream
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.catalog import Forecaster
 from app.gateway.exchange import owner_of
@@ -86,7 +88,7 @@ class FileForecasts:
         """Forecast every series of the body."""
         _check_covariates(model)
         content = await self._reader.read(
-            request, options.roles, options.freq, lambda _, content: content
+            request, SeriesOptions(roles=options.roles, freq=options.freq), _FileContent
         )
         asked = _Asked(content, options, model, owner_of(request.scope))
         parts = self._forecast_parts(asked)
@@ -118,11 +120,19 @@ class FileForecasts:
         )
 
 
+class _FileContent:
+    def __init__(self, stream: SeriesStream) -> None:
+        self.freq = stream.freq
+        self.series = [
+            one for one in stream if not isinstance(one, RefusedSeries) and len(one.target)
+        ]
+
+
 class _Asked:
     """What a file and its options ask of a model."""
 
     def __init__(
-        self, content: FileContent, options: FileOptions, model: Forecaster, owner: str | None
+        self, content: _FileContent, options: FileOptions, model: Forecaster, owner: str | None
     ) -> None:
         self.content = content
         self.owner = owner
@@ -143,8 +153,9 @@ class _Asked:
     def _to_series(self, series: FileSeries) -> Series:
         kept = series.target[-self.model.card.context_length :]
         start = None
-        if series.stamps is not None:
-            start = format_stamps_of(series.stamps[-len(kept) :][:1])[0]
+        first = series.stamp_at(len(series.target) - len(kept))
+        if first is not None:
+            start = format_stamps_of(np.array([first]))[0]
         return Series(item_id=series.item_id, start=start, target=kept.tolist())
 
 

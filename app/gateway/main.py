@@ -1,10 +1,12 @@
 """Puts the gateway together: routes, error rendering, access and the outermost layer."""
 
 import functools
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +27,9 @@ from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.hot_routes import HotRoutes
+from app.gateway.job_routes import JOB_SCHEMAS, JOBS_TAG, add_job_routes
+from app.gateway.jobs import JobEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.oip_routes import OIP_TAG, add_oip_routes
@@ -48,6 +53,7 @@ from app.gateway.stream_routes import (
 )
 from app.gateway.stream_store import StreamStore
 from app.gateway.streams import Streams
+from app.jobs.desk import JobDesk
 from app.keys import KeyRing
 from app.settings import Settings
 
@@ -55,10 +61,12 @@ _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
     STREAMS_TAG,
     {"name": "models", "description": "What is served, and how good it is."},
+    JOBS_TAG,
     OIP_TAG,
     DIALECTS_TAG,
     {"name": "operations", "description": "Probes and metrics."},
 ]
+_SCHEMAS: Sequence[type[msgspec.Struct]] = (*JOB_SCHEMAS, *STREAM_SCHEMAS, *DIALECT_SCHEMAS)
 
 
 def create_app(
@@ -74,8 +82,8 @@ def create_app(
             is one gateway alone.
 
     Raises:
-        StartupError: The keys file or the store of streams is not sound, or a route has no entry in
-            the access table.
+        StartupError: The keys file or the store of streams is not sound, the folder of jobs can not
+            be used, or a route has no entry in the access table.
     """
     app = FastAPI(
         title="gatecast",
@@ -86,19 +94,21 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at every request
     )
     catalog = Catalog(runners)
     health = HealthEndpoints(runners, drain)
     service = ForecastService(runners, settings)
     reader = FileReader(settings)
     files = FileForecasts(service, reader, settings)
-    _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
+    forecast = ForecastEndpoints(service, catalog, files, settings)
+    infer = InferEndpoints(service, catalog, settings)
+    _add_forecast_routes(app, forecast)
     _add_file_routes(app, FileEndpoints(reader, settings))
     streams = Streams(service, _open_streams(settings, directory))
     add_stream_routes(app, StreamEndpoints(streams, catalog, settings))
-    add_oip_routes(
-        app, InferEndpoints(service, catalog, settings), OipEndpoints(runners, health, settings)
-    )
+    add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
+    add_oip_routes(app, infer, OipEndpoints(runners, health, settings))
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
     _add_model_routes(app, ModelEndpoints(catalog, settings))
@@ -108,6 +118,7 @@ def create_app(
         app.add_exception_handler(kind, _answer_problem)
     key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
     routes = check_access_table(app.routes, access_table(settings))
+    app.add_middleware(HotRoutes, forecast=forecast, infer=infer)
     app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app
@@ -126,17 +137,16 @@ def _open_streams(settings: Settings, directory: Path | None) -> StreamStore:
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    response = problem_response(request.scope, error)
-    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
-    return response
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": _methods_of(request)})
+    return problem_response(request.scope, error)
 
 
-def _methods_at(request: Request) -> set[str]:
-    """Return the methods of all routes of one template; the router names those of the first one."""
-    template = exchange_of(request.scope).route
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return {m for route in routes if route.path == template for m in route.methods or ()}
+def _methods_of(request: Request) -> str:
+    """Return the methods of all routes at the path of a request; one route knows only its own."""
+    path = exchange_of(request.scope).route
+    routes = (one for one in request.app.routes if isinstance(one, Route) and one.path == path)
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 def _add_forecast_routes(app: FastAPI, endpoints: ForecastEndpoints) -> None:
@@ -235,7 +245,7 @@ def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
 def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
     @functools.cache
     def document() -> bytes:
-        return orjson.dumps(build_openapi(app, settings, (*DIALECT_SCHEMAS, *STREAM_SCHEMAS)))
+        return orjson.dumps(build_openapi(app, settings, _SCHEMAS))
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 from app.errors import InvalidInputError, NotSupportedError
 from app.gateway import oip_models
 from app.gateway.body import read_body
-from app.gateway.catalog import Catalog
+from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.exchange import exchange_of
-from app.gateway.forecast import ModelName, ModelVersionNumber
+from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.health import HealthEndpoints
 from app.gateway.runner_client import ChangeAction, ModelVersion, Runners
 from app.settings import Settings
@@ -75,27 +75,23 @@ class OipEndpoints:
         """Tell whether a model can be run."""
         return self._ready(model_name, None)
 
-    async def version_ready(self, model_name: ModelName, model_version: ModelVersionNumber) -> Json:
+    async def version_ready(self, model_name: ModelName, model_version: VersionOrLabel) -> Json:
         """Tell whether one version of a model can be run."""
         return self._ready(model_name, model_version)
 
     async def model_metadata(self, model_name: ModelName) -> Json:
-        """Describe the tensors of the newest ready version of a model."""
+        """Describe the tensors of the default version of a model."""
         return self._metadata(model_name, None)
 
-    async def version_metadata(
-        self, model_name: ModelName, model_version: ModelVersionNumber
-    ) -> Json:
+    async def version_metadata(self, model_name: ModelName, model_version: VersionOrLabel) -> Json:
         """Describe the tensors of one version of a model."""
         return self._metadata(model_name, model_version)
 
     async def model_config(self, model_name: ModelName) -> Json:
-        """Describe how the newest ready version of a model is run."""
+        """Describe how the default version of a model is run."""
         return self._config(model_name, None)
 
-    async def version_config(
-        self, model_name: ModelName, model_version: ModelVersionNumber
-    ) -> Json:
+    async def version_config(self, model_name: ModelName, model_version: VersionOrLabel) -> Json:
         """Describe how one version of a model is run."""
         return self._config(model_name, model_version)
 
@@ -116,7 +112,7 @@ class OipEndpoints:
         return _model_stats([one for one in found if one.model_name == model_name])
 
     async def version_statistics(
-        self, model_name: ModelName, model_version: ModelVersionNumber
+        self, model_name: ModelName, model_version: VersionOrLabel
     ) -> Json:
         """Return what one version of a model has done since its runners started."""
         model = self._catalog.find_ready(model_name, model_version)
@@ -127,11 +123,16 @@ class OipEndpoints:
     async def repository_index(self, request: Request) -> Response:
         """List every version in the repository, and why it is not ready where it is not."""
         is_ready_only = _read_index_request(await self._read(request)).ready
-        versions = [version for model in self._catalog.models() for version in model.versions]
-        return JSONResponse([_index_entry(v) for v in versions if v.is_ready or not is_ready_only])
+        entries = [
+            _index_entry(model, version)
+            for model in self._catalog.models()
+            for version in model.versions
+            if version.is_ready or not is_ready_only
+        ]
+        return JSONResponse(entries)
 
     async def load_model(self, request: Request, model_name: ModelName) -> Json:
-        """Serve the newest version of a model, in place of what is served now."""
+        """Serve what is new of a model, in place of what is served now."""
         return await self._change("load", request, model_name)
 
     async def unload_model(self, request: Request, model_name: ModelName) -> Json:
@@ -162,30 +163,33 @@ class OipEndpoints:
             timeout_s=self._settings.body_timeout_s,
         )
 
-    def _ready(self, model_name: str, model_version: int | None) -> Json:
+    def _ready(self, model_name: str, model_version: str | None) -> Json:
         model = self._catalog.find_ready(model_name, model_version)
         return {"name": model.model_name, "ready": True}
 
-    def _metadata(self, model_name: str, model_version: int | None) -> Json:
+    def _metadata(self, model_name: str, model_version: str | None) -> Json:
         model = self._catalog.find_ready(model_name, model_version)
         return oip_models.metadata(model, self._catalog.find(model_name))
 
-    def _config(self, model_name: str, model_version: int | None) -> Json:
+    def _config(self, model_name: str, model_version: str | None) -> Json:
         model = self._catalog.find_ready(model_name, model_version)
-        return oip_models.config(model, self._settings)
+        return oip_models.config(model, model.config.for_model(self._settings))
 
 
 def _model_stats(found: list[VersionStatistics]) -> Json:
     return {"model_stats": [oip_models.statistics(one) for one in found]}
 
 
-def _index_entry(version: ModelVersion) -> Json:
+def _index_entry(model: ServedModel, version: ModelVersion) -> Json:
+    """Describe a version; the reason of one that is ready is why a new config does not count."""
     return {
         "name": version.model_name,
         "version": str(version.model_version),
         "state": "READY" if version.is_ready else "UNAVAILABLE",
-        "reason": version.reason,
+        "reason": version.reason or version.config_refusal,
         "sha256": version.digest,
+        "labels": model.labels_of(version.model_version),
+        "share": model.share_of(version.model_version),
     }
 
 

@@ -10,6 +10,7 @@ from app.errors import InvalidInputError
 from app.gateway.catalog import ReadyModel, ServedModel
 from app.gateway.oip_request import NO_JSON, RequestedOutput, TensorRequest
 from app.interface import BATCH, Interface
+from app.model_config import VersionPolicy
 from app.settings import Settings
 from app.statistics import Duration, RunTimes, VersionStatistics
 from app.tensors import NUMPY_DTYPES, Tensors
@@ -35,7 +36,7 @@ def metadata(model: ReadyModel, served: ServedModel) -> Json:
 
 
 def config(model: ReadyModel, settings: Settings) -> Json:
-    """Describe how a version is run, in the words of Triton's model configuration.
+    """Describe how a version is run by its settings, in the words of Triton's model configuration.
 
     Triton's batch is on axis 0; for a model that has it elsewhere, or has none, ``max_batch_size``
     is 0 and the sizes are those of whole tensors.
@@ -46,7 +47,7 @@ def config(model: ReadyModel, settings: Settings) -> Json:
         "name": model.model_name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": _version_policy(model.config.versions),
         "max_batch_size": settings.max_batch_size if interface.is_batch_first else 0,
         "input": [
             _tensor_config(spec, interface) | {"optional": spec.name not in required}
@@ -57,6 +58,14 @@ def config(model: ReadyModel, settings: Settings) -> Json:
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
     }
+
+
+def _version_policy(policy: VersionPolicy) -> Json:
+    if policy.all:
+        return {"all": {}}
+    if policy.named:
+        return {"specific": {"versions": policy.named}}
+    return {"latest": {"num_versions": policy.latest}}
 
 
 def _scheduling(interface: Interface, settings: Settings) -> Json:

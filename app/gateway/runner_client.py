@@ -5,8 +5,8 @@ import contextlib
 import itertools
 import time
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -26,6 +26,7 @@ from app.errors import (
 )
 from app.gateway.affinity import choose_keeper, history_key
 from app.interface import Interface
+from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics
 from app.tensors import Tensors
 from app.wire import (
@@ -36,6 +37,7 @@ from app.wire import (
     InferFailure,
     InferRequest,
     InferResult,
+    LabelRequest,
     RunnerStatus,
     SequencePart,
     ServedModel,
@@ -63,6 +65,8 @@ class ModelVersion:
         reason: Why it did not load; empty where it did.
         card: None where it did not load, and where it is served as tensors alone.
         digest: SHA-256 of its file, empty where it did not load.
+        config: How the model is served, all its versions alike.
+        config_refusal: Why the config that lies beside it now does not count.
     """
 
     model_name: str
@@ -71,6 +75,8 @@ class ModelVersion:
     reason: str = ""
     card: Card | None = None
     digest: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
+    config_refusal: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -85,7 +91,7 @@ class Inference:
     Attributes:
         deadline: Time of ``time.monotonic()``.
         steps: Padded steps of all rows.
-        priority: 1 is the highest, 0 leaves it to the service.
+        priority: 1 is the highest, 0 leaves it to the service; see also ``BACKGROUND_PRIORITY``.
         sequence: Where the request stands in a sequence, whose states the runner puts in.
         owner: Id of the caller's key, where states may be kept for it; None where not.
     """
@@ -131,13 +137,22 @@ class Runners(Protocol):
         ...
 
     async def change(self, action: ChangeAction, model_name: str) -> None:
-        """Load the newest version of a model on all runners, or unload it.
+        """Load what is new of a model on all runners, or unload it.
 
         Raises:
             ModelNotFoundError: There is no such model.
-            ModelRefusedError: Its newest version is not sound; what was served before still is.
+            ModelRefusedError: A version or its config is not sound; what was served still is.
             ModelNotReadyError: No runner is up, or one was lost.
             DeadlineExceededError: A runner did not answer in time.
+        """
+        ...
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        """Change a label of a model on all runners.
+
+        Raises:
+            GatecastError: As ``change``.
+            InvalidInputError: The version is not served, and no share of it was named.
         """
         ...
 
@@ -187,6 +202,8 @@ class RunnerPool:
         self._max_queue_steps = max_queue_steps
         self._connections: dict[Path, RunnerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._listed: list[tuple[ModelVersion, ...]] = []
+        self._models: list[ModelVersion] = []
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
@@ -211,13 +228,16 @@ class RunnerPool:
 
     def models(self) -> Sequence[ModelVersion]:
         """List every version that a runner has looked at; while they change, runners may differ."""
-        found: dict[tuple[str, int], ModelVersion] = {}
-        for connection in self._connections.values():
-            for model in connection.models:
+        listed = [connection.models for connection in self._connections.values()]
+        if listed != self._listed:  # compares by identity first: nothing is looked into
+            self._listed = listed
+            found: dict[tuple[str, int], ModelVersion] = {}
+            for model in itertools.chain.from_iterable(listed):
                 key = (model.model_name, model.model_version)
                 if key not in found or model.is_ready:
                     found[key] = model
-        return list(found.values())
+            self._models = list(found.values())
+        return self._models
 
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
@@ -250,11 +270,20 @@ class RunnerPool:
 
     async def change(self, action: ChangeAction, model_name: str) -> None:
         """Load or unload a model on all runners, as ``Runners.change``."""
+        await self._change_all(lambda id_: ChangeRequest(id_, action, model_name))
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        """Change a label of a model on all runners, as ``Runners.label``."""
+        await self._change_all(
+            lambda id_: LabelRequest(id_, model_name, change.label, change.version, change.share)
+        )
+
+    async def _change_all(self, to_message: Callable[[int], ChangeRequest | LabelRequest]) -> None:
         live = self._live()
         if not live:
             raise _no_runner()
         deadline = time.monotonic() + self._change_timeout_s
-        changes = (c.change(action, model_name, deadline) for c in live)
+        changes = (c.change(to_message, deadline) for c in live)
         for outcome in await asyncio.gather(*changes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -331,12 +360,13 @@ class RunnerConnection(FrameProtocol):
         finally:
             self._calls.pop(request_id, None)
 
-    async def change(self, action: ChangeAction, model_name: str, deadline: float) -> None:
-        """Have the runner load or unload a model."""
+    async def change(
+        self, to_message: Callable[[int], ChangeRequest | LabelRequest], deadline: float
+    ) -> None:
+        """Have the runner do what the message with the given id says."""
         request_id = next(self._ids)
-        frame = encode(ChangeRequest(request_id, action, model_name))
         try:
-            await self._ask(request_id, frame, deadline)
+            await self._ask(request_id, encode(to_message(request_id)), deadline)
         finally:
             self._calls.pop(request_id, None)
 
@@ -429,6 +459,8 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
         reason=model.reason,
         card=Card.model_validate_json(model.card) if model.card else None,
         digest=model.digest,
+        config=ModelConfig.model_validate_json(model.config),
+        config_refusal=model.config_refusal,
     )
 
 

@@ -86,13 +86,14 @@ class ForecastService:
         """
         if not self._settings.keeps_states(model.model_name):
             owner = None
-        chunks = cut_into_chunks(prepared.rows, self._settings)
+        chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
         outputs = await self._infer_all(
             [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
         )
         series = dict(_split(chunks, outputs, prepared))
-        SERIES.labels(model.model_name, "forecast").inc(len(series))
-        SERIES.labels(model.model_name, "refused").inc(len(prepared.refusals))
+        version = (model.model_name, str(model.model_version))
+        SERIES.labels(*version, "forecast").inc(len(series))
+        SERIES.labels(*version, "refused").inc(len(prepared.refusals))
         return Forecast(
             model=model,
             item_ids=prepared.item_ids,
@@ -126,16 +127,15 @@ class ForecastService:
             PayloadTooLargeError: There are more rows or steps than a request may have.
             GatecastError: As ``Runners.infer``.
         """
-        interface = model.interface
+        interface, limits = model.interface, model.config.for_model(self._settings)
         rows, length = interface.rows_of(inputs), interface.length_of(inputs)
         self._check_size(rows, length)
-        if sequence is not None and rows > self._settings.max_batch_size:
+        if sequence is not None and rows > limits.max_batch_size:
             raise PayloadTooLargeError(
-                f"a request of a sequence may hold at most {self._settings.max_batch_size} rows"
+                f"a request of a sequence may hold at most {limits.max_batch_size} rows"
             )
         step = rows
         if interface.is_mergeable and sequence is None:
-            limits = self._settings
             step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(

@@ -33,7 +33,11 @@ STREAM_SCHEMAS = (StreamHistory, Observations, StreamDescription, StreamList, St
 _STREAMS_PATH = "/v1/models/{model_name}/streams"
 _ONE_STREAM = f"{_STREAMS_PATH}/{{stream_id}}"
 _MAX_LISTED = 1000
-_CONFLICT = "The values do not follow on the stream, or the model makes no forecasts."
+_DESCRIPTIONS = {
+    404: "There is no such stream or model.",
+    409: "The values do not follow on the stream, or the model makes no forecasts.",
+    429: "The API key has as many streams as it may have.",
+}
 _READ_STATUSES = (401, 404, 410, 422, 500, 503)
 _WRITE_STATUSES = (400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503, 504)
 
@@ -69,7 +73,8 @@ class StreamEndpoints:
         self, request: Request, model_name: ModelName, stream_id: StreamId
     ) -> Response:
         """Make a stream from a history, in place of one of the same name."""
-        model, key = self._find_model(request, model_name), _key(request, model_name, stream_id)
+        model = self._find_model(request, model_name, stream_id)
+        key = _key(request, model_name, stream_id)
         history = decode_body(await self._read(request), _history_decoder)
         is_new = await self._streams.create(key, history, model)
         description = self._describe(model_name, stream_id, await self._streams.read(key))
@@ -79,7 +84,8 @@ class StreamEndpoints:
         self, request: Request, model_name: ModelName, stream_id: StreamId
     ) -> Response:
         """Add values to a stream and forecast what follows; safe to repeat."""
-        model, key = self._find_model(request, model_name), _key(request, model_name, stream_id)
+        model = self._find_model(request, model_name, stream_id)
+        key = _key(request, model_name, stream_id)
         observations = decode_body(await self._read(request), _observations_decoder)
         wish = self._wish(request, observations.horizon, observations.quantile_levels)
         async with cancel_when_caller_leaves(request.receive):
@@ -95,7 +101,8 @@ class StreamEndpoints:
         quantile_levels: LevelList = None,
     ) -> Response:
         """Forecast a stream as it is."""
-        model, key = self._find_model(request, model_name), _key(request, model_name, stream_id)
+        model = self._find_model(request, model_name, stream_id)
+        key = _key(request, model_name, stream_id)
         wish = self._wish(request, horizon, _parse_levels(quantile_levels))
         content = await self._streams.forecast(key, model, wish)
         return Response(content, media_type="application/json")
@@ -128,12 +135,12 @@ class StreamEndpoints:
         await self._streams.delete(_key(request, model_name, stream_id))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    def _find_model(self, request: Request, model_name: str) -> Forecaster:
-        model, exchange = (
-            self._catalog.find_forecaster(model_name, None),
-            exchange_of(request.scope),
-        )
-        exchange.model_name, exchange.model_digest = model.model_name, model.digest
+    def _find_model(self, request: Request, model_name: str, stream_id: str) -> Forecaster:
+        """Return the version for a stream; where versions share a model, always the same."""
+        version = self._catalog.draw(model_name, stream_id)
+        model = self._catalog.find_forecaster(model_name, version)
+        exchange = exchange_of(request.scope)
+        exchange.name_model(model.model_name, model.model_version, model.digest)
         return model
 
     async def _read(self, request: Request) -> bytes:
@@ -192,8 +199,8 @@ def _responses(
     content = {status: _content(schema) for status, schema in success.items()}
     described = {s: {"description": "As asked.", "content": c} for s, c in content.items()}
     refused = problem_responses(problems)
-    if HTTPStatus.CONFLICT in refused:
-        refused[HTTPStatus.CONFLICT] |= {"description": _CONFLICT}
+    for status in _DESCRIPTIONS.keys() & refused.keys():
+        refused[status] |= {"description": _DESCRIPTIONS[status]}
     return described | refused
 
 

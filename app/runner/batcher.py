@@ -35,7 +35,7 @@ class DynamicBatcher:
         engine: Runs the batches.
         limits: Bounds of a run and of the queue.
         model_name: Label of the metrics and the statistics.
-        model_version: Label of the statistics.
+        model_version: The same.
         executor: Where runs happen; None runs in the event loop's own thread, which on a CPU is
             faster than handing the interpreter lock over, and lets frames gather in the sockets
             meanwhile.
@@ -65,7 +65,7 @@ class DynamicBatcher:
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._metrics = _BatcherMetrics(model_name)
+        self._metrics = _BatcherMetrics(model_name, str(model_version))
 
     async def __aenter__(self) -> Self:
         self._worker = asyncio.create_task(self._work(), name="batcher")
@@ -78,6 +78,11 @@ class DynamicBatcher:
             worker.cancel()
             await asyncio.wait([worker])
         self._fail(self._queue.clear(), ShuttingDownError("the runner is shutting down"))
+
+    def change_limits(self, limits: BatchLimits) -> None:
+        """Go on within other bounds; the run under way and what waits are not touched."""
+        self._limits = limits
+        self._queue.change_limits(limits)
 
     def submit(self, request: PendingRequest) -> None:
         """Queue a request, whose ``answer`` will be called exactly once.
@@ -222,11 +227,11 @@ def _is_counted(request: PendingRequest) -> bool:
 
 
 class _BatcherMetrics:
-    """The metrics of one model, with their labels looked up once."""
+    """The metrics of one version, with their labels looked up once."""
 
-    def __init__(self, model_name: str) -> None:
-        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name)
-        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name)
+    def __init__(self, model_name: str, model_version: str) -> None:
+        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name, model_version)
+        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name, model_version)
         self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
         self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
         self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")

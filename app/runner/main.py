@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -25,15 +25,16 @@ from app.lifeline import (
 )
 from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
-from app.runner.engine import Device, Engine, cuda_is_usable
+from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
-from app.runner.repository import LoadedModel, Repository
+from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
 from app.runner.state_cache import StateCache
+from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
 
 _RUNS_PER_WATCHDOG = 6
@@ -59,15 +60,19 @@ def main() -> None:
             sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
         if arguments.restarts:
             metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
+        vetter = _vetter_of(settings, arguments.socket)
         repository = Repository(
-            settings.model_repository, device, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes
+            settings.model_repository,
+            device,
+            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+            read_model=vetter.read,
         )
         models = load_first(repository, _memory_of(arguments.socket))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
         sys.exit(STARTUP_FAILURE_STATUS)
     runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-    uvloop.run(runner.serve(models, note))
+    uvloop.run(_serve(runner, vetter, models, note=note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -105,19 +110,24 @@ class _Runner:
         self._device: Device = device
         self._lifeline = lifeline
         self._socket = socket
-        self._executor = ThreadPoolExecutor(1, "cuda") if device == "cuda" else None
+        self._executors: dict[Device, Executor] = {}
 
-    async def serve(self, models: list[list[LoadedModel]], note: str) -> None:
+    async def serve(self, models: list[LoadedVersions], note: str) -> None:
         """Serve, at first ``models``, until told to stop."""
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
         async with AsyncExitStack() as stack:
-            if self._executor is not None:
-                stack.enter_context(self._executor)
+            if (
+                self._device == "cuda"
+            ):  # the loop turns while the GPU runs, and a CPU model beside it
+                devices: tuple[Device, ...] = ("cuda", "cpu")
+                self._executors = {
+                    d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
+                }
             shelf = await stack.enter_async_context(self._shelf())
             server = RunnerServer(shelf, self._device, self._sequences(), self._histories())
-            for versions in models:
-                await shelf.put(versions)
+            for loaded in models:
+                await shelf.put(loaded)
             await server.listen(self._socket)
             reports = [_report_of(model) for model in shelf.models()]
             self._lifeline.report(ReadyReport(device=self._device, note=note, models=reports))
@@ -137,17 +147,20 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
+            limits_of=lambda config: _limits_of(config.for_model(self._settings)),
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
 
-    def _batcher(self, model_name: str, model_version: int, engine: Engine) -> DynamicBatcher:
+    def _batcher(
+        self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
+    ) -> DynamicBatcher:
         return DynamicBatcher(
             engine,
-            _limits_of(self._settings),
+            limits,
             model_name=model_name,
             model_version=model_version,
-            executor=self._executor,
+            executor=self._executors.get(engine.device),
         )
 
     def _sequences(self) -> Sequences:
@@ -161,9 +174,25 @@ class _Runner:
         return Histories(StateCache(max_bytes)) if max_bytes else None
 
 
+async def _serve(
+    runner: _Runner, vetter: Vetter, models: list[LoadedVersions], *, note: str
+) -> None:
+    with vetter:  # a file that is being tried must not hold up the end
+        await runner.serve(models, note)
+
+
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
+
+
+def _vetter_of(settings: Settings, socket: Path) -> Vetter:
+    return Vetter(
+        settings.model_repository,
+        max_bytes=settings.max_model_bytes,
+        timeout_s=settings.vetting_timeout_s,
+        memory=socket.with_name("vetted"),
+    )
 
 
 def _limits_of(settings: Settings) -> BatchLimits:

@@ -1,19 +1,26 @@
 """Model versions on disk, and what became of each when it was loaded."""
 
+import hashlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
-from app.errors import ArtifactError, ModelNotFoundError, StartupError
+from app.errors import ArtifactError, ConfigError, ModelNotFoundError, StartupError
+from app.model_config import CONFIG_FILE, ModelConfig, load_config
 from app.runner.engine import Device, OrtEngine
 from app.runner.loading import load_engine
+from app.runner.model_file import read_model_file
 
 logger = logging.getLogger(__name__)
 
 Stamp = tuple[tuple[int, int, int], ...]
-"""Version, time of change in nanoseconds and bytes of every model file of one model."""
+"""Version, time of change in nanoseconds and bytes of every model file of one model.
+
+The config of the model stands among them as version 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +33,67 @@ class LoadedModel:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedVersions:
+    """What became of one model.
+
+    Attributes:
+        models: Refused versions, newest first, then sound ones, oldest first.
+        config: What it was loaded by; the default where the file is wrong.
+        config_refusal: Why the file is wrong; then no version was looked at.
+        num_missing: How many versions that should be served have no sound file.
+    """
+
+    model_name: str
+    models: Sequence[LoadedModel]
+    config: ModelConfig = field(default_factory=ModelConfig)
+    config_refusal: str = ""
+    num_missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was served of a model, and by which config."""
+
+    versions: Collection[int]
+    config: ModelConfig
+
+    def order(self, versions: Iterable[int]) -> list[int]:
+        """Return those of ``versions`` that may stand for what was served, the best of them last.
+
+        None is newer than what was served; older ones are for where that is gone.
+        """
+        newest = max(self.versions, default=0)
+        older = self.config.versions.latest is not None
+        return sorted(
+            (v for v in versions if v in self.versions or (older and v <= newest)),
+            key=lambda version: (version in self.versions, version),
+        )
+
+
 class Repository:
     """The folder of ``NAME/VERSION/model.onnx`` files.
 
     Args:
         directory: The folder.
-        device: Where models are opened.
+        device: Where models are opened that do not say otherwise.
         gpu_mem_limit_bytes: As in Settings.
+        read_model: Returns the bytes of a model file, or refuses it: that of a ``Vetter``. Without
+            one, files are opened untried.
     """
 
-    def __init__(self, directory: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        device: Device,
+        *,
+        gpu_mem_limit_bytes: int = 0,
+        read_model: Callable[[Path], bytes] | None = None,
+    ) -> None:
         self._directory = directory
         self._device: Device = device
         self._gpu_mem_limit_bytes = gpu_mem_limit_bytes
+        self._read_model = read_model or partial(read_model_file, root=directory)
 
     def names(self) -> list[str]:
         """List the models that have a version.
@@ -58,24 +113,31 @@ class Repository:
 
     def stamp(self, model_name: str) -> Stamp:
         """Tell what the model's files look like from outside; empty where there are none."""
-        model_directory = self._directory / model_name
+        directory = self._directory / model_name
+        files = {n: directory / str(n) / MODEL_FILE for n in find_versions(directory)}
         stamps: list[tuple[int, int, int]] = []
-        for version in find_versions(model_directory):
+        for version, file in ({0: directory / CONFIG_FILE} | files).items():
             try:
-                status = (model_directory / str(version) / MODEL_FILE).stat()
+                status = file.stat()
             except OSError:
-                continue  # it went away between two looks
+                continue  # there is no config, or the file went away between two looks
             stamps.append((version, status.st_mtime_ns, status.st_size))
         return tuple(stamps)
 
-    def load(self, model_name: str, at_most: int | None = None) -> list[LoadedModel]:
-        """Open the newest sound version of a model, and name the newer ones that were refused.
+    def load(
+        self,
+        model_name: str,
+        held: Iterable[LoadedModel] = (),
+        *,
+        remembered: Remembered | None = None,
+    ) -> LoadedVersions:
+        """Open the versions of a model that its config asks for.
 
         Args:
             model_name: The model.
-            at_most: Newest version to look at.
-
-        Returns: At most one version with an engine, which comes last.
+            held: Versions that are open; those whose files are the same stay open.
+            remembered: What to come as near to as the files allow, in place of the config on disk;
+                then all that is held stays open, whatever its file is now.
 
         Raises:
             ModelNotFoundError: There is no file of that model.
@@ -85,20 +147,91 @@ class Repository:
         versions = find_versions(self._directory / model_name)
         if not versions:
             raise ModelNotFoundError("the repository holds no version of this model")
-        wanted = [v for v in versions if at_most is None or v <= at_most]
-        return list(self._load_newest(model_name, wanted))
+        try:
+            config = remembered.config if remembered else load_config(self._directory / model_name)
+            device = self._device_of(config)
+        except ConfigError as error:
+            logger.error("model %s refused: %s", model_name, error)  # noqa: TRY400
+            refused = LoadedModel(model_name, versions[-1], None, str(error))
+            return LoadedVersions(model_name, [refused], config_refusal=str(error), num_missing=1)
+        opening = _Opening(self, model_name, device)
+        if remembered is None:
+            opening.hold(model for model in held if self._is_unchanged(model))
+        else:
+            opening.hold(held)
+            versions = remembered.order({*versions, *opening.held})
+        num_missing = opening.open(config, versions)
+        return LoadedVersions(model_name, opening.models(), config, num_missing=num_missing)
 
-    def _load_newest(self, model_name: str, versions: list[int]) -> Iterator[LoadedModel]:
-        for version in reversed(versions):
-            path = self._directory / model_name / str(version) / MODEL_FILE
-            try:
-                engine = load_engine(
-                    path, self._device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes
-                )
-            except ArtifactError as error:
-                logger.error("model %s version %d refused: %s", model_name, version, error)  # noqa: TRY400
-                yield LoadedModel(model_name, version, None, str(error))
-            else:
-                logger.info("model %s version %d loaded", model_name, version)
-                yield LoadedModel(model_name, version, engine)
-                return
+    def open(self, model_name: str, version: int, device: Device) -> LoadedModel:
+        """Open one version."""
+        path = self._directory / model_name / str(version) / MODEL_FILE
+        try:
+            model = self._read_model(path)
+            engine = load_engine(model, device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes)
+        except ArtifactError as error:
+            logger.error("model %s version %d refused: %s", model_name, version, error)  # noqa: TRY400
+            return LoadedModel(model_name, version, None, str(error))
+        logger.info("model %s version %d loaded", model_name, version)
+        return LoadedModel(model_name, version, engine)
+
+    def _is_unchanged(self, model: LoadedModel) -> bool:
+        path = self._directory / model.model_name / str(model.model_version) / MODEL_FILE
+        try:
+            digest = hashlib.sha256(self._read_model(path)).hexdigest()
+        except ArtifactError:
+            return False
+        return model.engine is not None and model.engine.file_digest == digest
+
+    def _device_of(self, config: ModelConfig) -> Device:
+        if config.device == "auto":
+            return self._device
+        if config.device == "cuda" and self._device == "cpu":
+            raise ConfigError(f"{CONFIG_FILE}: device: cuda, but the service runs on the CPU")
+        return config.device
+
+
+class _Opening:
+    """The versions of one model, each opened once and only if it is not open already."""
+
+    def __init__(self, repository: Repository, model_name: str, device: Device) -> None:
+        self.held: dict[int, LoadedModel] = {}
+        self._repository = repository
+        self._model_name = model_name
+        self._device: Device = device
+        self._opened: dict[int, LoadedModel] = {}
+
+    def hold(self, models: Iterable[LoadedModel]) -> None:
+        """Take ``models`` as they are, where they are open on the right device."""
+        self.held = {
+            m.model_version: m for m in models if m.engine and m.engine.device == self._device
+        }
+
+    def open(self, config: ModelConfig, on_disk: Sequence[int]) -> int:
+        """Open what ``config`` asks for, preferring the last ones of ``on_disk``.
+
+        Returns: How many versions that should be served have no sound file.
+        """
+        policy = config.versions
+        chosen = on_disk if policy.all else policy.named or ()
+        fixed = [self._is_sound(version) for version in sorted({*chosen, *config.labels.values()})]
+        candidates = [v for v in on_disk if v not in config.shared_versions]
+        num_missing = min(policy.latest or 0, len(candidates))
+        for version in reversed(candidates):
+            if not num_missing:
+                break
+            num_missing -= self._is_sound(version)
+        return num_missing + fixed.count(False)
+
+    def models(self) -> list[LoadedModel]:
+        """Return what was opened: refused versions, newest first, then sound ones, oldest first."""
+        models = [self._opened[version] for version in sorted(self._opened)]
+        refused = [model for model in reversed(models) if model.engine is None]
+        return refused + [model for model in models if model.engine is not None]
+
+    def _is_sound(self, version: int) -> bool:
+        if version not in self._opened:
+            self._opened[version] = self.held.get(version) or self._repository.open(
+                self._model_name, version, self._device
+            )
+        return self._opened[version].engine is not None

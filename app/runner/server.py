@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,17 +12,20 @@ import msgspec
 from typing_extensions import override
 
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.interface import Extent, Interface
+from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.engine import OrtEngine
 from app.runner.histories import Histories
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
-from app.runner.shelf import ModelShelf, ServedVersion
+from app.runner.shelf import ListedModel, ModelShelf, ServedVersion
 from app.runner.state_cache import Version
 from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     CancelRequest,
     ChangeReply,
     ChangeRequest,
@@ -30,6 +34,7 @@ from app.wire import (
     InferFailure,
     InferRequest,
     InferResult,
+    LabelRequest,
     RunnerStatus,
     ServedModel,
     StatisticsReply,
@@ -129,7 +134,7 @@ class RunnerServer:
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                interface.extent_of(inputs),
+                _extent_of(message, inputs, interface),
                 Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
@@ -156,23 +161,35 @@ class RunnerServer:
         """Return what every version that loaded has done."""
         return [batcher.read_statistics() for batcher in self._shelf.batchers()]
 
-    def change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
-        """Load or unload a model, and answer when that is done."""
+    def change(
+        self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
+    ) -> None:
+        """Load, unload or label a model, and answer when that is done."""
         change = asyncio.create_task(self._change(message, connection))
         self._changes.add(change)
         change.add_done_callback(self._changes.discard)
 
-    async def _change(self, message: ChangeRequest, connection: "GatewayConnection") -> None:
-        act = self._shelf.load if message.action == "load" else self._shelf.unload
+    async def _change(
+        self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"
+    ) -> None:
         try:
-            await act(message.model_name)
+            await self._act(message)
         except GatecastError as error:
             connection.answer(message.id, error)
         except Exception:
-            logger.exception("model %s: %s failed", message.model_name, message.action)
+            logger.exception("model %s could not be changed", message.model_name)
             connection.answer(message.id, EngineError("the model could not be changed"))
         else:
             connection.send(encode(ChangeReply(message.id)))
+
+    async def _act(self, message: ChangeRequest | LabelRequest) -> None:
+        if isinstance(message, LabelRequest):
+            change = LabelChange(message.label, message.version, message.share)
+            await self._shelf.label(message.model_name, change)
+        elif message.action == "load":
+            await self._shelf.load(message.model_name)
+        else:
+            await self._shelf.unload(message.model_name)
 
     def _tell_status(self) -> None:
         if self._histories is not None:
@@ -185,7 +202,8 @@ class RunnerServer:
     def _status(self) -> RunnerStatus:
         models = self._shelf.models()
         providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
-        return RunnerStatus(self._device, providers, [_describe(model) for model in models])
+        served = [one for model in self._shelf.listed() for one in _describe(model)]
+        return RunnerStatus(self._device, providers, served)
 
 
 class GatewayConnection(FrameProtocol):
@@ -215,7 +233,7 @@ class GatewayConnection(FrameProtocol):
             if abandon := self._pending.pop(message.id, None):
                 abandon()
             return
-        if isinstance(message, ChangeRequest):
+        if isinstance(message, ChangeRequest | LabelRequest):
             self._server.change(message, self)
             return
         if isinstance(message, StatisticsRequest):
@@ -240,6 +258,11 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
 
 
+def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
+    extent = interface.extent_of(inputs)
+    return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
+
+
 def _unpack(message: InferRequest) -> Tensors:
     try:
         return unpack_tensors(message.inputs)
@@ -252,13 +275,17 @@ def version_of(model: LoadedModel, engine: OrtEngine) -> Version:
     return model.model_name, model.model_version, engine.file_digest
 
 
-def _describe(model: LoadedModel) -> ServedModel:
-    engine = model.engine
-    return ServedModel(
-        model.model_name,
-        model.model_version,
-        reason=model.reason,
-        interface=engine.interface.to_json() if engine is not None else "",
-        card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
-        digest=engine.file_digest if engine is not None else "",
-    )
+def _describe(model: ListedModel) -> Iterator[ServedModel]:
+    config = model.config.model_dump_json(exclude_unset=True)
+    for version in model.versions:
+        engine = version.engine
+        yield ServedModel(
+            version.model_name,
+            version.model_version,
+            reason=version.reason,
+            interface=engine.interface.to_json() if engine is not None else "",
+            card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+            digest=engine.file_digest if engine is not None else "",
+            config=config,
+            config_refusal=model.config_refusal,
+        )

@@ -8,19 +8,27 @@ change, then it is drained and freed. A version that is refused changes nothing 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from app import metrics
-from app.errors import ModelNotFoundError, ModelNotReadyError, ModelRefusedError
+from app.errors import (
+    ConfigError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    ModelRefusedError,
+)
+from app.model_config import STABLE, LabelChange, ModelConfig
 from app.runner.batcher import DynamicBatcher
-from app.runner.engine import Engine, OrtEngine
-from app.runner.repository import LoadedModel, Repository
+from app.runner.engine import OrtEngine
+from app.runner.queue import BatchLimits
+from app.runner.repository import LoadedModel, LoadedVersions, Remembered, Repository
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +46,35 @@ class ServedVersion:
     closing: AsyncExitStack
 
 
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """One model: its versions, served or refused, and how they are served.
+
+    ``config_refusal`` says why the config that lies beside them now does not count.
+    """
+
+    versions: Sequence[LoadedModel]
+    config: ModelConfig
+    config_refusal: str = ""
+
+
 class ModelShelf:
     """What one runner serves.
 
     Args:
         repository: Where models come from.
         make_batcher: Makes what runs one version.
-        memory: File that keeps the versions served, for the runner that replaces a lost one.
+        limits_of: Says within which bounds a model runs.
+        memory: File that keeps what is served, for the runner that replaces a lost one.
         retire_after_s: How long a version that was replaced still answers.
     """
 
     def __init__(
         self,
         repository: Repository,
-        make_batcher: Callable[[str, int, Engine], DynamicBatcher],
+        make_batcher: Callable[[str, int, OrtEngine, BatchLimits], DynamicBatcher],
         *,
+        limits_of: Callable[[ModelConfig], BatchLimits],
         memory: Path,
         retire_after_s: float,
     ) -> None:
@@ -60,9 +82,10 @@ class ModelShelf:
         """Called after every change."""
         self._repository = repository
         self._make_batcher = make_batcher
+        self._limits_of = limits_of
         self._memory = memory
         self._retire_after_s = retire_after_s
-        self._listed: dict[str, list[LoadedModel]] = {}
+        self._listed: dict[str, ListedModel] = {}
         self._served: dict[Key, ServedVersion] = {}
         self._retiring: dict[Key, ServedVersion] = {}
         self._retired: set[Key] = set()
@@ -78,9 +101,13 @@ class ModelShelf:
         for served in self._all():
             await served.closing.aclose()
 
+    def listed(self) -> Sequence[ListedModel]:
+        """List all models."""
+        return list(self._listed.values())
+
     def models(self) -> list[LoadedModel]:
-        """List what is served and what was refused."""
-        return [model for models in self._listed.values() for model in models]
+        """List every version that is served or was refused."""
+        return [version for model in self._listed.values() for version in model.versions]
 
     def batchers(self) -> Iterator[DynamicBatcher]:
         """Return what runs now, those of replaced versions included."""
@@ -102,26 +129,59 @@ class ModelShelf:
             return served
         raise ModelNotFoundError("this runner does not serve that model version")
 
-    async def put(self, models: list[LoadedModel]) -> None:
+    async def put(self, loaded: LoadedVersions) -> None:
         """Serve what ``Repository.load`` gave for one model; each part of it as it is."""
         async with self._changing:
-            await self._put(models)
+            await self._put(loaded)
 
     async def load(self, model_name: str) -> None:
-        """Serve the newest sound version of a model in place of what is served now.
+        """Serve the versions of a model that its config asks for, in place of those served now.
+
+        For each that is missing or refused, one that is served now goes on.
 
         Raises:
             ModelNotFoundError: The repository holds no such model.
-            ModelRefusedError: Its newest version is not sound; what was served before still is.
+            ModelRefusedError: A version is not sound.
+            ConfigError: The config is wrong; everything is as it was.
         """
         async with self._changing:
-            models = await asyncio.to_thread(self._repository.load, model_name)
-            await self._put(models)
-        outcome = "refused" if models[0].engine is None else "loaded"
-        metrics.MODEL_LOADS.labels(model_name, outcome).inc()
-        if models[0].engine is None:
-            version, reason = models[0].model_version, models[0].reason
-            raise ModelRefusedError(f"model {model_name} version {version} is refused: {reason}")
+            held = self._held(model_name)
+            loaded = await asyncio.to_thread(self._repository.load, model_name, held)
+            await self._put(loaded)
+        refused = [model for model in loaded.models if model.engine is None]
+        metrics.MODEL_LOADS.labels(model_name, "refused" if refused else "loaded").inc()
+        if loaded.config_refusal:
+            raise ConfigError(f"model {model_name} is refused: {loaded.config_refusal}")
+        for model in refused:
+            raise _refusal_of(model)
+
+    async def label(self, model_name: str, change: LabelChange) -> None:
+        """Change one label of a model that is served, and nothing else.
+
+        Raises:
+            ModelNotFoundError: The model is not served, or has no label to remove.
+            ModelRefusedError: The label's version is not sound.
+            ConfigError: The labels would not go together.
+            InvalidInputError: The version would get traffic by the change alone.
+        """
+        async with self._changing:
+            held = self._held(model_name)
+            if not held:
+                raise ModelNotFoundError("no model of this name is served")
+            before = self._listed[model_name].config
+            config = before.labelled(change)
+            served = [model.model_version for model in held]
+            _check_share(change, config, served)
+            # What had a share goes with its label: nobody has loaded it to take all of the traffic.
+            loaded_before = [v for v in served if v not in before.shared_versions]
+            remembered = Remembered(loaded_before or served, config)
+            loaded = await asyncio.to_thread(
+                self._repository.load, model_name, held, remembered=remembered
+            )
+            for model in loaded.models:
+                if model.model_version == change.version and model.engine is None:
+                    raise _refusal_of(model)
+            await self._put(loaded)
 
     async def unload(self, model_name: str) -> None:
         """Serve a model no more.
@@ -132,7 +192,8 @@ class ModelShelf:
         async with self._changing:
             if self._listed.pop(model_name, None) is None:
                 raise ModelNotFoundError("no model of this name is served")
-            self._retire(model_name)
+            for model in self._held(model_name):
+                self._retire((model_name, model.model_version))
             self._tell()
             logger.info("model %s unloaded", model_name)
 
@@ -141,30 +202,51 @@ class ModelShelf:
         self._is_closing.set()
         await asyncio.gather(*(batcher.drain() for batcher in self.batchers()), *self._tasks)
 
-    async def _put(self, models: list[LoadedModel]) -> None:
-        name, newest = models[0].model_name, models[-1]
-        current = next((s for s in self._served.values() if s.model.model_name == name), None)
-        if newest.engine is not None and not _is_same(current, newest):
-            self._retire(name)
-            await self._serve(newest, newest.engine)
-        elif current is not None:  # not the same file opened once more: it would stay in memory
-            models = [*(model for model in models if model.engine is None), current.model]
-        self._listed[name] = models
+    def _held(self, model_name: str) -> list[LoadedModel]:
+        return [served.model for key, served in self._served.items() if key[0] == model_name]
+
+    async def _put(self, loaded: LoadedVersions) -> None:
+        name, limits = loaded.model_name, self._limits_of(loaded.config)
+        if loaded.config_refusal and name in self._listed:
+            self._listed[name] = replace(self._listed[name], config_refusal=loaded.config_refusal)
+            self._tell()
+            return
+        sound = {m.model_version: m for m in loaded.models if m.engine is not None}
+        self._retire_all_but(name, sound, loaded.num_missing)
+        for model in loaded.models:
+            if model.engine is not None:
+                await self._serve(model, model.engine, limits)
+        refused = [model for model in loaded.models if model.engine is None]
+        serving = sorted(self._held(name), key=lambda model: model.model_version)
+        self._listed[name] = ListedModel([*refused, *serving], loaded.config, loaded.config_refusal)
         self._tell()
 
-    async def _serve(self, model: LoadedModel, engine: OrtEngine) -> None:
+    def _retire_all_but(
+        self, model_name: str, sound: Mapping[int, LoadedModel], num_missing: int
+    ) -> None:
+        """Retire what has no place any more; the newest others stand in for what is missing."""
+        held = {model.model_version: model for model in self._held(model_name)}
+        others = sorted(held.keys() - sound.keys(), reverse=True)
+        leaving = [version for version in held if version in sound]
+        leaving = [version for version in leaving if not _is_same(held[version], sound[version])]
+        for version in [*leaving, *others[num_missing:]]:
+            self._retire((model_name, version))
+
+    async def _serve(self, model: LoadedModel, engine: OrtEngine, limits: BatchLimits) -> None:
         key = (model.model_name, model.model_version)
+        if served := self._served.get(key):  # the same file, not to be in memory twice
+            served.batcher.change_limits(limits)
+            return
         closing = AsyncExitStack()
-        batcher = await closing.enter_async_context(self._make_batcher(*key, engine))
+        batcher = await closing.enter_async_context(self._make_batcher(*key, engine, limits))
         self._served[key] = ServedVersion(model, engine, batcher, closing)
 
-    def _retire(self, model_name: str) -> None:
-        for key in [key for key in self._served if key[0] == model_name]:
-            served = self._retiring[key] = self._served.pop(key)
-            self._retired.discard(key)
-            task = asyncio.create_task(self._let_go(key, served))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _retire(self, key: Key) -> None:
+        served = self._retiring[key] = self._served.pop(key)
+        self._retired.discard(key)
+        task = asyncio.create_task(self._let_go(key, served))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _let_go(self, key: Key, served: ServedVersion) -> None:
         with contextlib.suppress(TimeoutError):
@@ -178,15 +260,28 @@ class ModelShelf:
 
     def _tell(self) -> None:
         staged = self._memory.with_suffix(".staged")
-        staged.write_bytes(msgspec.json.encode(dict(self._served.keys())))
+        staged.write_bytes(msgspec.json.encode(dict(self._memories())))
         staged.replace(self._memory)  # a runner that is killed here must leave it whole
         self.changed()
+
+    def _memories(self) -> Iterator[tuple[str, "_Memory"]]:
+        for name, model in self._listed.items():
+            if versions := sorted(held.model_version for held in self._held(name)):
+                config = model.config.model_dump(mode="json", exclude_unset=True)
+                yield name, _Memory(versions, config)
 
     def _all(self) -> list[ServedVersion]:
         return [*self._served.values(), *self._retiring.values()]
 
 
-def load_first(repository: Repository, memory: Path) -> list[list[LoadedModel]]:
+class _Memory(msgspec.Struct, frozen=True):
+    """What a runner remembers of one model."""
+
+    versions: list[int]
+    config: dict[str, Any]
+
+
+def load_first(repository: Repository, memory: Path) -> list[LoadedVersions]:
     """Load what a runner begins with: what a lost one served, else everything in the repository.
 
     Raises:
@@ -194,17 +289,38 @@ def load_first(repository: Repository, memory: Path) -> list[list[LoadedModel]]:
     """
     names = repository.names()
     try:
-        versions = msgspec.json.decode(memory.read_bytes(), type=dict[str, int])
+        memories = msgspec.json.decode(memory.read_bytes(), type=dict[str, _Memory])
     except FileNotFoundError:
         return [repository.load(name) for name in names]
-    loaded = [repository.load(name, versions[name]) for name in names if name in versions]
-    return [models for models in loaded if models]
+    remembered = {
+        name: Remembered(one.versions, ModelConfig.model_validate(one.config))
+        for name, one in memories.items()
+    }
+    loaded = [
+        repository.load(name, remembered=remembered[name]) for name in names if name in remembered
+    ]
+    return [one for one in loaded if one.models]
 
 
-def _is_same(current: ServedVersion | None, model: LoadedModel) -> bool:
-    if current is None or model.engine is None:
+def _is_same(current: LoadedModel, model: LoadedModel) -> bool:
+    if current.engine is None or model.engine is None:
         return False
-    return (current.model.model_version, current.engine.digest) == (
-        model.model_version,
+    return (current.engine.device, current.engine.digest) == (
+        model.engine.device,
         model.engine.digest,
     )
+
+
+def _refusal_of(model: LoadedModel) -> ModelRefusedError:
+    name, version = model.model_name, model.model_version
+    return ModelRefusedError(f"model {name} version {version} is refused: {model.reason}")
+
+
+def _check_share(change: LabelChange, config: ModelConfig, served: Sequence[int]) -> None:
+    """Check that a version which is not served yet gets no traffic that nobody gave it."""
+    is_new = change.version is not None and change.version not in served
+    if is_new and change.label != STABLE and change.label not in config.traffic:
+        raise InvalidInputError(
+            f"version {change.version} is not served yet: say which share of the requests without a"
+            " version it gets, 0 for those alone that name it"
+        )

@@ -46,6 +46,7 @@ def example_path(template: str) -> str:
         "model_name": "monthly",
         "model_version": "1",
         "asset_name": "docs.js",
+        "job_id": "7",
         "stream_id": "one",
     }
     return template.format(**values)

@@ -83,8 +83,9 @@ async def test_raw_paths_are_no_labels(client: AsyncClient) -> None:
 
 
 async def test_requests_and_series_are_counted(client: AsyncClient) -> None:
-    labels = {"route": "/v1/models/{model_name}/forecast", "model_name": "monthly", "status": "200"}
-    refused = {"model_name": "monthly", "outcome": "refused"}
+    version = {"model_name": "monthly", "model_version": "2"}
+    labels = {"route": "/v1/models/{model_name}/forecast", "status": "200"} | version
+    refused = {"outcome": "refused"} | version
 
     def counts() -> list[float]:
         return [

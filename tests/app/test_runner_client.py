@@ -27,7 +27,7 @@ from app.gateway.runner_client import Inference, RunnerPool
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
 from app.runner.queue import BatchLimits
-from app.runner.repository import LoadedModel, Repository
+from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf
@@ -59,21 +59,23 @@ async def runner(
 ) -> AsyncIterator[RunnerServer]:
     """A runner server whose card is real and whose runs may be faked."""
 
-    def make_batcher(name: str, version: int, given: Engine) -> DynamicBatcher:
+    def make_batcher(name: str, version: int, given: Engine, limits: BatchLimits) -> DynamicBatcher:
         served = engine or given
         return DynamicBatcher(
-            served, LIMITS, model_name=name, model_version=version, executor=executor
+            served, limits, model_name=name, model_version=version, executor=executor
         )
 
     shelf = ModelShelf(
         Repository(path.parent / "models", "cpu"),
         make_batcher,
+        limits_of=lambda _: LIMITS,
         memory=path.with_suffix(".models"),
         retire_after_s=0.2,
     )
     async with shelf:
         server = RunnerServer(shelf, "cpu", sequences())
-        await shelf.put([LoadedModel("tiny", 2, None, "damaged"), LoadedModel(*KEY, ort_engine)])
+        versions = [LoadedModel("tiny", 2, None, "damaged"), LoadedModel(*KEY, ort_engine)]
+        await shelf.put(LoadedVersions("tiny", versions))
         await server.listen(path)
         try:
             yield server

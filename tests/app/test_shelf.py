@@ -2,19 +2,30 @@
 
 import json
 import shutil
+import time
 import weakref
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
 from app.artifact import MODEL_FILE
-from app.errors import ModelNotFoundError, ModelRefusedError, StartupError
+from app.errors import (
+    ConfigError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelRefusedError,
+    StartupError,
+)
+from app.interface import Extent
+from app.model_config import LabelChange, ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine
 from app.runner.polling import Poller
-from app.runner.queue import BatchLimits
+from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.runner.repository import Repository
 from app.runner.shelf import ModelShelf, load_first
 from tests.tiny_artifact import tiny_artifact
@@ -38,13 +49,20 @@ def repository(models: Path) -> Repository:
 @pytest_asyncio.fixture
 async def shelf(repository: Repository, tmp_path: Path) -> AsyncIterator[ModelShelf]:
     memory = tmp_path / "memory"
-    async with ModelShelf(repository, _batcher, memory=memory, retire_after_s=0.05) as shelf:
+    shelf = ModelShelf(
+        repository, _batcher, limits_of=_limits_of, memory=memory, retire_after_s=0.05
+    )
+    async with shelf:
         await shelf.put(repository.load("tiny"))
         yield shelf
 
 
-def _batcher(name: str, version: int, engine: Engine) -> DynamicBatcher:
-    return DynamicBatcher(engine, LIMITS, model_name=name, model_version=version)
+def _batcher(name: str, version: int, engine: Engine, limits: BatchLimits) -> DynamicBatcher:
+    return DynamicBatcher(engine, limits, model_name=name, model_version=version)
+
+
+def _limits_of(config: ModelConfig) -> BatchLimits:
+    return replace(LIMITS, max_batch_size=config.max_batch_size or LIMITS.max_batch_size)
 
 
 def write(directory: Path, version: int, model: bytes | None = None, name: str = "tiny") -> Path:
@@ -52,6 +70,17 @@ def write(directory: Path, version: int, model: bytes | None = None, name: str =
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tiny_artifact() if model is None else model)
     return path
+
+
+def pending(answers: list[object]) -> PendingRequest:
+    """A request of one row that puts its answer among ``answers``."""
+    inputs = {
+        "past_target": np.array([[1.0, 2.0]], np.float32),
+        "sequence_lens": np.array([2], np.int32),
+    }
+    terms = Terms(time.monotonic(), time.monotonic() + 30)
+    extent = Extent(1, 2, 2, frozenset(inputs))
+    return PendingRequest(inputs, ["quantiles"], extent, terms, answer=answers.append)
 
 
 def served(shelf: ModelShelf) -> list[tuple[str, int]]:
@@ -116,7 +145,9 @@ async def test_changes_are_told_and_remembered(
     shelf.changed = lambda: told.append(served(shelf))
     write(models, 3)
     await shelf.load("tiny")
-    assert json.loads((tmp_path / "memory").read_bytes()) == {"tiny": 3}
+    assert json.loads((tmp_path / "memory").read_bytes()) == {
+        "tiny": {"versions": [3], "config": {}}
+    }
     await shelf.unload("tiny")
     assert json.loads((tmp_path / "memory").read_bytes()) == {}
     assert told == [[("tiny", 3)], []]
@@ -132,7 +163,7 @@ def test_first_runner_loads_everything(
 ) -> None:
     write(models, 4, name="other")
     loaded = load_first(repository, tmp_path / "none")
-    assert [versions[-1].model_name for versions in loaded] == ["other", "tiny"]
+    assert [versions.model_name for versions in loaded] == ["other", "tiny"]
 
 
 def test_replacement_loads_what_the_lost_runner_served(
@@ -141,8 +172,10 @@ def test_replacement_loads_what_the_lost_runner_served(
     write(models, 2)
     write(models, 1, name="unloaded")
     memory = tmp_path / "memory"
-    memory.write_text('{"tiny": 1, "deleted": 3}')
-    ((model,),) = load_first(repository, memory)
+    one, three = ({"versions": [version], "config": {}} for version in (1, 3))
+    memory.write_text(json.dumps({"tiny": one, "deleted": three}))
+    (loaded,) = load_first(repository, memory)
+    (model,) = loaded.models
     assert (model.model_name, model.model_version) == ("tiny", 1)
 
 
@@ -195,3 +228,184 @@ async def test_poller_keeps_the_models_when_the_folder_is_gone(
     for _ in range(3):
         await poller.step()
     assert served(shelf) == [("tiny", 1)]
+
+
+def configure(models: Path, content: str) -> None:
+    (models / "tiny" / "config.toml").write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "versions"),
+    [
+        ("", [4]),
+        ("versions = {latest = 2}", [3, 4]),
+        ("versions = {latest = 9}", [1, 2, 3, 4]),
+        ("versions = {all = true}", [1, 2, 3, 4]),
+        ("versions = {named = [1, 3]}", [1, 3]),
+        ("labels = {old = 1}", [1, 4]),
+        ("labels = {stable = 4, canary = 2}", [2, 4]),
+        ("labels = {canary = 4}\ntraffic = {canary = 0.1}", [3, 4]),
+        ("labels = {canary = 4}\ntraffic = {canary = 0.1}\nversions = {named = [2]}", [2, 4]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_config_says_which_versions_are_served(
+    repository: Repository, models: Path, content: str, versions: list[int]
+) -> None:
+    for version in (2, 3, 4):
+        write(models, version)
+    configure(models, content)
+    loaded = repository.load("tiny")
+    assert [model.model_version for model in loaded.models] == versions
+    assert loaded.num_missing == 0
+
+
+async def test_versions_stay_open_while_their_files_are_the_same(
+    shelf: ModelShelf, models: Path
+) -> None:
+    before = shelf.find("tiny", 1)
+    configure(models, "versions = {all = true}")
+    write(models, 2)
+    await shelf.load("tiny")
+    assert served(shelf) == [("tiny", 1), ("tiny", 2)]
+    assert shelf.find("tiny", 1) is before
+
+
+async def test_refused_version_leaves_all_others_serving(shelf: ModelShelf, models: Path) -> None:
+    configure(models, "versions = {latest = 2}")
+    write(models, 2)
+    await shelf.load("tiny")
+    write(models, 3, b"no model")
+    with pytest.raises(ModelRefusedError, match="version 3 is refused"):
+        await shelf.load("tiny")
+    assert served(shelf) == [("tiny", 1), ("tiny", 2)]
+
+
+async def test_version_whose_successor_is_refused_stands_in_for_it(
+    shelf: ModelShelf, models: Path
+) -> None:
+    write(models, 2, b"no model")
+    configure(models, "versions = {named = [2]}")
+    with pytest.raises(ModelRefusedError, match="version 2 is refused"):
+        await shelf.load("tiny")
+    assert served(shelf) == [("tiny", 1)]
+    write(models, 2)
+    await shelf.load("tiny")
+    assert served(shelf) == [("tiny", 2)]
+
+
+async def test_wrong_config_leaves_everything_as_it_is_and_says_why(
+    shelf: ModelShelf, models: Path
+) -> None:
+    before = shelf.find("tiny", 1)
+    write(models, 2)
+    configure(models, "max_batch_size = 0")
+    with pytest.raises(ConfigError, match="max_batch_size"):
+        await shelf.load("tiny")
+    assert served(shelf) == [("tiny", 1)]
+    assert shelf.find("tiny", 1) is before
+    (listed,) = shelf.listed()
+    assert "max_batch_size" in listed.config_refusal
+    configure(models, "")
+    await shelf.load("tiny")
+    assert shelf.listed()[0].config_refusal == ""
+
+
+def test_model_of_a_wrong_config_is_refused_at_the_start(
+    repository: Repository, models: Path, tmp_path: Path
+) -> None:
+    configure(models, "device = 'cuda'")
+    (loaded,) = load_first(repository, tmp_path / "none")
+    (model,) = loaded.models
+    assert model.engine is None
+    assert "runs on the CPU" in model.reason
+
+
+async def test_limits_change_under_the_same_engine(shelf: ModelShelf, models: Path) -> None:
+    before = shelf.find("tiny", 1)
+    configure(models, "max_batch_size = 1")
+    await shelf.load("tiny")
+    assert shelf.find("tiny", 1) is before
+    answers: list[object] = []
+    for _ in range(3):
+        before.batcher.submit(pending(answers))
+    await until(lambda: len(answers) == 3)
+    assert before.batcher.statistics.execution_count == 3
+
+
+async def test_poller_notices_a_config_that_changes(
+    shelf: ModelShelf, repository: Repository, models: Path
+) -> None:
+    write(models, 2)
+    poller = Poller(repository, shelf)
+    configure(models, "versions = {all = true}")
+    for _ in range(2):
+        await poller.step()
+    assert served(shelf) == [("tiny", 1), ("tiny", 2)]
+    (models / "tiny" / "config.toml").unlink()
+    for _ in range(2):
+        await poller.step()
+    assert served(shelf) == [("tiny", 2)]
+
+
+async def test_label_brings_its_version_and_nothing_else(shelf: ModelShelf, models: Path) -> None:
+    write(models, 2)
+    write(models, 3)
+    write(models, 1, b"another file, which nobody loaded")
+    before = shelf.find("tiny", 1)
+    await shelf.label("tiny", LabelChange("canary", 2, 0.1))
+    assert served(shelf) == [("tiny", 1), ("tiny", 2)]
+    assert shelf.find("tiny", 1) is before
+
+
+async def test_version_goes_with_the_label_that_gave_it_its_share(
+    shelf: ModelShelf, models: Path
+) -> None:
+    write(models, 2)
+    write(models, 3)
+    await shelf.label("tiny", LabelChange("canary", 2, 0.1))
+    await shelf.label("tiny", LabelChange("canary", 3))
+    assert served(shelf) == [("tiny", 1), ("tiny", 3)]
+    await shelf.label("tiny", LabelChange("canary", None))
+    assert served(shelf) == [("tiny", 1)]
+
+
+async def test_only_version_stays_when_its_label_goes(shelf: ModelShelf) -> None:
+    await shelf.label("tiny", LabelChange("canary", 1, 0.1))
+    await shelf.label("tiny", LabelChange("canary", None))
+    assert served(shelf) == [("tiny", 1)]
+
+
+async def test_label_of_an_unsound_version_changes_nothing(shelf: ModelShelf, models: Path) -> None:
+    write(models, 2, b"no model")
+    for version in (2, 9):
+        with pytest.raises(ModelRefusedError, match=f"version {version} is refused"):
+            await shelf.label("tiny", LabelChange("stable", version))
+    assert served(shelf) == [("tiny", 1)]
+    assert shelf.listed()[0].config.labels == {}
+
+
+async def test_new_version_gets_no_traffic_by_a_bare_label(shelf: ModelShelf, models: Path) -> None:
+    write(models, 2)
+    with pytest.raises(InvalidInputError, match="say which share"):
+        await shelf.label("tiny", LabelChange("canary", 2))
+    await shelf.label("tiny", LabelChange("stable", 2))
+    assert ("tiny", 2) in served(shelf)
+
+
+async def test_model_that_is_not_served_takes_no_label(shelf: ModelShelf) -> None:
+    with pytest.raises(ModelNotFoundError):
+        await shelf.label("nobody", LabelChange("stable", 1))
+
+
+async def test_replacement_serves_labels_and_versions_of_the_lost_runner(
+    shelf: ModelShelf, repository: Repository, models: Path, tmp_path: Path
+) -> None:
+    write(models, 2)
+    await shelf.label("tiny", LabelChange("canary", 2, 0.1))
+    write(models, 3)
+    configure(models, "versions = {all = true}")
+    (loaded,) = load_first(repository, tmp_path / "memory")
+    assert [model.model_version for model in loaded.models] == [1, 2]
+    assert loaded.config.labels == {"canary": 2}
+    assert loaded.config.traffic == {"canary": 0.1}

@@ -15,7 +15,7 @@ from tests.e2e.service import serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))}
-CALLS_SERVICE = ("api", "client", "dialects", "recipes")
+CALLS_SERVICE = ("api", "bulk", "client", "dialects", "recipes")
 RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
@@ -76,7 +76,8 @@ async def run(command: list[str], directory: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in ("examples", "model_repository"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
@@ -88,7 +89,7 @@ async def test_blocks_that_call_the_service_run_as_written(folder: Path) -> None
         for block in blocks(page, "sh", "python", "crontab")
         if not is_elsewhere(block[1])
     ]
-    async with serving(ROOT / "model_repository") as service:
+    async with serving(ROOT / "model_repository", jobs_directory=folder / "jobs") as service:
         outputs = [await run(script_of(*block, service.port), folder) for block in found]
     for (_, text), output in zip(found, outputs, strict=True):
         if text.startswith("curl") and "-o " not in text and ">" not in text:
@@ -99,7 +100,7 @@ def check_answer(command: str, output: str) -> None:
     if "Accept: text/csv" in command:
         assert output.startswith('"item_id","timestamp"'), output
     else:
-        known = {"forecasts", "predictions", "outputs", "series"}
+        known = {"forecasts", "predictions", "outputs", "series", "job_id"}
         assert json.loads(output).keys() & known, output
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from app.errors import InvalidInputError
 from models.checkpoint import load_checkpoint
 from models.commands import backtest, train
+from models.metrics import EVALUATION_LEVELS
 from models.series import SeriesSet
 
 TINY = ["--horizon", "4", "--season", "4", "--hidden-size", "4", "--num-layers", "1"]
@@ -68,7 +69,15 @@ def test_log_of_negative_values_is_refused(tmp_path: Path) -> None:
 def test_backtest_prints_both_methods(trained: Path, data_file: Path) -> None:
     arguments = [str(trained), str(data_file), "--windows", "2"]
     result = CliRunner().invoke(backtest, arguments, catch_exceptions=False)
-    for text in ("MASE", "sMAPE", "weighted quantile loss", "80% coverage", "12 windows of 4"):
+    for text in (
+        "MASE",
+        "sMAPE",
+        "weighted quantile loss",
+        "80% coverage",
+        "12 windows of 4",
+        "by step",
+        "calibration",
+    ):
         assert text in result.output
     assert "trained on these very data" in result.output
 
@@ -80,6 +89,15 @@ def test_backtest_prints_json(trained: Path, data_file: Path) -> None:
     assert (scores["num_series"], scores["num_windows"], scores["horizon"]) == (6, 6, 3)
     assert 0 < scores["seasonal_naive"]["mase"] < 2
     assert 0 <= scores["model"]["coverage_80"] <= 1
+    assert [step["step"] for step in scores["steps"]] == [1, 2, 3]
+    assert [one["level"] for one in scores["calibration"]] == pytest.approx(EVALUATION_LEVELS)
+
+
+def test_backtest_draws_pictures(trained: Path, data_file: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), str(data_file), "--pictures", str(tmp_path / "pictures")]
+    CliRunner().invoke(backtest, arguments, catch_exceptions=False)
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert names == {"fan_charts.png", "reliability.png"}
 
 
 def test_undefined_measure_is_null_in_json(trained: Path, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ class Adapter:
             media_types=media_types,
         )
         question = await self._understand(body, understand)
-        exchange.model_name = question.model.model_name
-        exchange.model_digest = question.model.digest
+        model = question.model
+        exchange.name_model(model.model_name, model.model_version, model.digest)
         deadline = exchange.started + self.settings.request_timeout_s
         async with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
@@ -96,7 +96,7 @@ class Adapter:
             ModelNotReadyError: It did not load, or no runner is up.
         """
         if name := model_name or self.settings.default_model:
-            return self._catalog.find_forecaster(name, None)
+            return self._catalog.find_forecaster(name, self._catalog.draw(name))
         ready = [model for model in self._catalog.models() if model.default.card is not None]
         if len(ready) > 1 and freq is not None:
             ready = [
@@ -105,7 +105,8 @@ class Adapter:
                 if model.default.card and _is_freq(model.default.card.freq, freq)
             ]
         if len(ready) == 1:
-            return self._catalog.find_forecaster(ready[0].model_name, None)
+            name = ready[0].model_name
+            return self._catalog.find_forecaster(name, self._catalog.draw(name))
         self._catalog.check_any()
         raise ModelNotFoundError(
             "it is not clear which model is meant: set GATECAST_DEFAULT_MODEL, serve one model, or"
