@@ -4,7 +4,12 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS, QuantileLevel, WholeNumber
+from app.gateway.forecast_schemas import (
+    MAX_QUANTILE_LEVELS,
+    Note,
+    QuantileLevel,
+    WholeNumber,
+)
 
 Levels = Annotated[
     Annotated[list[QuantileLevel], Meta(min_length=1, max_length=MAX_QUANTILE_LEVELS)] | None,
@@ -81,3 +86,6 @@ class StreamForecast(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         dict[str, list[float]], Meta(description="By level: one value per step ahead.")
     ]
     timestamps: list[str] | UnsetType = UNSET
+    notes: Annotated[
+        list[Note] | UnsetType, Meta(description="As in the answer of a forecast request.")
+    ] = UNSET

@@ -231,6 +231,8 @@ def _encode(key: StreamKey, stream: Stream, forecast: Forecast) -> bytes:
         "quantile_levels": forecast.quantile_levels,
         "quantiles": dict(zip(names, one.quantiles, strict=True)),
     }
+    if one.notes:
+        content["notes"] = one.notes
     freq = _frequency(stream, card)
     if stream.start is not None and freq is not None:
         # Counted from the very first stamp, which alone says whether months end on their last day.
