@@ -134,6 +134,14 @@ class Settings(BaseSettings):
     state_cache_off: str = Field(
         "", description="Models, by name and between commas, whose states are not kept."
     )
+    stream_store: Path | None = Field(
+        None,
+        description="SQLite file that keeps streams over restarts; else they end with the service.",
+    )
+    stream_ttl_s: float = Field(
+        30 * 86_400.0, gt=0, description="A stream to which nothing is added for this long is lost."
+    )
+    max_streams: int = Field(10_000, ge=1, description="Most streams of one API key.")
     declare_sequences: bool = Field(
         default=False,
         description="Whether models that carry state name `sequence_batching` in their `/v2`"
