@@ -88,7 +88,7 @@ class StreamEndpoints:
         key = _key(request, model_name, stream_id)
         observations = decode_body(await self._read(request), _observations_decoder)
         wish = self._wish(request, observations.horizon, observations.quantile_levels)
-        async with cancel_when_caller_leaves(request.receive):
+        with cancel_when_caller_leaves(request.receive):
             content = await self._streams.append(key, observations, model, wish)
         return Response(content, media_type="application/json")
 
