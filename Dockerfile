@@ -13,7 +13,8 @@ RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".${GPU:+[
 FROM python:3.13-slim
 # The link makes /models the default: a setting would win over SageMaker's /opt/ml/model.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gatecast \
-    && ln -s /models /model_repository
+    && ln -s /models /model_repository \
+    && install --directory --owner=10001 --mode=0700 /jobs
 WORKDIR /
 COPY --from=build /venv /venv
 COPY model_repository /models

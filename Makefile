@@ -2,12 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format lint types contracts check chromium screenshots starter conformance bench accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench bench-serving accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
 
-test: setup lint types contracts check  ## everything that must pass
+test: setup static check  ## everything that must pass
 
 setup: .venv/development  ## install what development needs
 
@@ -27,12 +27,17 @@ format: setup  ## put the source in shape
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+static: setup  ## what is found without running anything
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint mypy basedpyright contracts
+
 lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 
-types: setup
+mypy: setup
 	$(BIN)/mypy
+
+basedpyright: setup
 	$(BIN)/basedpyright
 
 contracts: setup
@@ -58,6 +63,11 @@ conformance: setup  ## run Triton's perf_analyzer against the service; needs pip
 
 bench: setup  ## measure the promises of the service
 	$(BIN)/python -m benchmarks.promises
+
+bench-serving: setup  ## measure the serving path beside its limits, LitServe and Triton; needs pip
+	command -v wrk > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -qq --no-install-recommends wrk > /dev/null; } || echo 'no wrk: Python sends the load'
+	$(BIN)/python -m benchmarks.serving --peers
 
 # Single-threaded: sums, and so the weights, depend on the number of threads.
 accuracy: .venv/accuracy  ## score the defaults on official test parts beside rivals; continues

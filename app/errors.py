@@ -16,14 +16,21 @@ GatecastError
 ├── ModelRefusedError            a model file that was to be loaded is not sound
 │   └── ConfigError              the ``config.toml`` of a model is wrong
 ├── NotSupportedError            a part of a protocol that this service does not have
+├── JobsOffError                 there are no bulk jobs here
+├── JobNotFoundError             the caller has no such job
+├── JobConflictError             the state of a job does not allow that
+├── IdempotencyKeyReusedError    a repeated request is not the one that it repeats
 ├── RetryableError               try again after ``retry_after_s``
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
 │   ├── OverloadedError          the queue is full
+│   ├── TooManyJobsError         the caller has as many jobs as one may have
+│   ├── StorageError             the disk of the jobs is full, or slow
 │   └── ShuttingDownError        the process is draining
 ├── DeadlineExceededError        the caller's time ran out first
 ├── EngineError                  a model run failed
 │   └── ModelOutputError         a model run gave numbers that are not finite
 ├── ArtifactError                a model file is broken, damaged or not ours
+├── BulkRunError                 a bulk run can not begin, go on or forecast anything
 ├── RemoteError                  a running service that a command speaks to refuses or is away
 └── StartupError                 the service can not start as it was told to
 """
@@ -103,6 +110,22 @@ class NotSupportedError(GatecastError):
     """The protocol has this, the service does not."""
 
 
+class JobsOffError(GatecastError):
+    """The service was not given a folder for bulk jobs."""
+
+
+class JobNotFoundError(GatecastError):
+    """The caller has no such job."""
+
+
+class JobConflictError(GatecastError):
+    """A job is not in a state that allows what was asked."""
+
+
+class IdempotencyKeyReusedError(GatecastError):
+    """A request names the idempotency key of another one, but asks for something else."""
+
+
 class RetryableError(GatecastError):
     """The caller may try again after ``retry_after_s`` seconds."""
 
@@ -117,6 +140,14 @@ class ModelNotReadyError(RetryableError):
 
 class OverloadedError(RetryableError):
     """The queue is full; nothing was run."""
+
+
+class TooManyJobsError(RetryableError):
+    """The caller has as many unfinished jobs as one may have."""
+
+
+class StorageError(RetryableError):
+    """What belongs to a job can not be written now."""
 
 
 class ShuttingDownError(RetryableError):
@@ -137,6 +168,10 @@ class ModelOutputError(EngineError):
 
 class ArtifactError(GatecastError):
     """A model file is broken, damaged or not ours; the message is one readable line."""
+
+
+class BulkRunError(GatecastError):
+    """A bulk run can not begin, can not write its files, or has no series it can forecast."""
 
 
 class RemoteError(GatecastError):

@@ -78,9 +78,31 @@ SEQUENCES_OPEN = Gauge(
 SEQUENCES_EXPIRED = Counter(
     "gatecast_sequences_expired", "Sequences forgotten after their idle time.", ["model_name"]
 )
+STATE_CACHE_HITS = Counter(
+    "gatecast_state_cache_hits", "Series of which a state was kept.", ["model_name"]
+)
+STATE_CACHE_MISSES = Counter(
+    "gatecast_state_cache_misses", "Series that were run whole.", ["model_name"]
+)
+STATE_CACHE_SAVED_STEPS = Counter(
+    "gatecast_state_cache_saved_steps", "Time steps that were not run again.", ["model_name"]
+)
+STATE_CACHE_BYTES = Gauge(
+    "gatecast_state_cache_bytes",
+    "Memory of the states that are kept.",
+    ["model_name"],
+    multiprocess_mode="livesum",
+)
+STATE_CACHE_ENTRIES = Gauge(
+    "gatecast_state_cache_entries",
+    "Histories of which the state is kept.",
+    ["model_name"],
+    multiprocess_mode="livesum",
+)
 RUNNER_RESTARTS = Counter(
     "gatecast_runner_restarts", "Runners that took a lost one's place.", ["runner"]
 )
+JOBS = Counter("gatecast_jobs", "Bulk jobs that have run to their end, by outcome.", ["outcome"])
 
 
 def render_metrics() -> bytes:

@@ -1,5 +1,6 @@
 """Every setting of the service: one frozen class, read from ``GATECAST_*`` or options."""
 
+import base64
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from app.platforms import platform_settings
 DIALECT_NAMES = frozenset({"timegpt", "sagemaker", "chronos", "vertex", "kserve"})
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
+_LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
 _ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 
 
@@ -31,6 +33,12 @@ class Settings(BaseSettings):
     )
     poll_interval_s: float = Field(
         5.0, gt=0, description="How often the folder is looked at where it is polled."
+    )
+    max_model_bytes: int = Field(
+        2 * 2**30, ge=1024, description="Largest model file; ONNX itself ends at this size."
+    )
+    vetting_timeout_s: float = Field(
+        8.0, gt=0, description="Longest a new model file may take to be opened and tried."
     )
     retire_after_s: float = Field(
         10.0, ge=0, description="How long a replaced version still answers those who chose it."
@@ -81,6 +89,12 @@ class Settings(BaseSettings):
     max_steps: int = Field(
         2_000_000, ge=1, description="Most time steps in one request, all series."
     )
+    max_horizon_factor: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Longest horizon of a native request, in horizons of the model; 1 is its own.",
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Longest a request may take; X-Request-Timeout-Ms only shortens it."
     )
@@ -112,10 +126,41 @@ class Settings(BaseSettings):
     sequence_idle_timeout_s: float = Field(
         300.0, gt=0, description="A sequence that is not used for this long is forgotten."
     )
+    state_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Memory of one runner for the states behind recent histories; 0 keeps none.",
+    )
+    state_cache_off: str = Field(
+        "", description="Models, by name and between commas, whose states are not kept."
+    )
     declare_sequences: bool = Field(
         default=False,
         description="Whether models that carry state name `sequence_batching` in their `/v2`"
         " config, so that perf_analyzer drives them by sequences.",
+    )
+    jobs_directory: Path | None = Field(
+        None, description="Folder of bulk jobs and their files; empty switches them off."
+    )
+    jobs_input: Path | None = Field(
+        None, description="Folder whose files a job may name instead of sending one."
+    )
+    max_job_file_bytes: int = Field(
+        2**30, ge=1024, description="Largest file of a job, also after decompression."
+    )
+    max_unfinished_jobs: int = Field(
+        20, ge=1, description="Most jobs of one API key that may wait or run."
+    )
+    job_retention_s: float = Field(
+        604_800.0, gt=0, description="How long a finished job and its files are kept."
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="What signs webhooks, `whsec_` and Base64; empty: jobs send none.",
+    )
+    webhook_hosts: str = Field(
+        "", description="Hosts that webhooks may reach by http and at private addresses."
     )
     watchdog_s: float = Field(5.0, gt=0, description="A process silent for this long is replaced.")
     startup_timeout_s: float = Field(
@@ -150,6 +195,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a path such as /predict")
         return path
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: str) -> str:
+        if secret and not _is_secret(secret):
+            raise ValueError("must be `whsec_` and the Base64 of 24 to 64 bytes")
+        return secret
+
     @field_validator("dialects")
     @classmethod
     def _check_dialects(cls, names: str) -> str:
@@ -162,6 +214,15 @@ class Settings(BaseSettings):
     def dialect_names(self) -> tuple[str, ...]:
         """The dialects that are switched on."""
         return tuple(dict.fromkeys(_split(self.dialects)))
+
+    def keeps_states(self, model_name: str) -> bool:
+        """Whether the states behind a model's recent histories are kept."""
+        return self.state_cache_bytes > 0 and model_name not in _split(self.state_cache_off)
+
+    @property
+    def trusted_webhook_hosts(self) -> tuple[str, ...]:
+        """Hosts that webhooks may reach by http and at private addresses."""
+        return tuple(_split(self.webhook_hosts))
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment that gives a child process these same settings."""
@@ -193,6 +254,15 @@ def load_settings(**overrides: object) -> Settings:
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _is_secret(text: str) -> bool:
+    prefix, _, encoded = text.partition("_")
+    try:
+        num_bytes = len(base64.b64decode(encoded, validate=True))
+    except ValueError:
+        return False
+    return prefix == "whsec" and _LEAST_SECRET_BYTES <= num_bytes <= _MOST_SECRET_BYTES
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

@@ -49,31 +49,35 @@ def infer_frequency(series: Sequence[Stamps]) -> Frequency:
     return frequency
 
 
-def grid_positions(stamps: Stamps, frequency: Frequency) -> Positions:
+def grid_positions(
+    stamps: Stamps, frequency: Frequency, origins: Stamps | None = None
+) -> Positions:
     """Count the steps from the first stamp to each one; ``OFF_GRID`` where that is no whole number.
 
     Args:
         stamps: Ascending, ``(count,)``.
         frequency: The grid, beginning at the first stamp; see ``app.calendar.Frequency.shift``.
+        origins: For stamps of several series: the first stamp of the series that each belongs to.
     """
+    origins = stamps[:1] if origins is None else origins
     if frequency.unit in _SECONDS:
-        units = (stamps - stamps[0]).astype(np.int64)
+        units = (stamps - origins).astype(np.int64)
         size = _SECONDS[frequency.unit] * _MICROSECONDS
     elif frequency.unit == "B":
         days = stamps.astype("M8[D]")
-        units, size = np.busday_count(days[0], days), 1
-        units = np.where(np.is_busday(days) & _same_time(stamps), units, OFF_GRID)
+        units, size = np.busday_count(origins.astype("M8[D]"), days), 1
+        units = np.where(np.is_busday(days) & _same_time(stamps, origins), units, OFF_GRID)
     else:
-        months = stamps.astype("M8[M]").astype(np.int64)
-        units, size = months - months[0], _MONTHS[frequency.unit]
-        units = np.where(_keeps_day(stamps), units, OFF_GRID)
+        months = (stamps.astype("M8[M]") - origins.astype("M8[M]")).astype(np.int64)
+        units, size = months, _MONTHS[frequency.unit]
+        units = np.where(_keeps_day(stamps, origins), units, OFF_GRID)
     step, rest = np.divmod(units, size * frequency.count)
     positions: Positions = np.where((rest == 0) & (units >= 0), step, OFF_GRID)
     return positions
 
 
 def _monthly(series: Sequence[Stamps]) -> Frequency | None:
-    if not all(_keeps_day(stamps).all() for stamps in series):
+    if not all(_keeps_day(stamps, stamps[:1]).all() for stamps in series):
         return None
     months = [np.diff(stamps.astype("M8[M]").astype(np.int64)) for stamps in series]
     step = int(np.gcd.reduce(np.concatenate(months)))
@@ -85,7 +89,7 @@ def _monthly(series: Sequence[Stamps]) -> Frequency | None:
 
 def _daily(series: Sequence[Stamps]) -> Frequency | None:
     """Business days: days apart, none on a weekend, over more than one week."""
-    if not all(_same_time(stamps).all() for stamps in series):
+    if not all(_same_time(stamps, stamps[:1]).all() for stamps in series):
         return None
     days = [stamps.astype("M8[D]") for stamps in series]
     steps = np.concatenate([np.diff(each) for each in days]).astype(np.int64)
@@ -115,17 +119,51 @@ def _weekday(days: Stamps) -> Positions:
     return weekday
 
 
-def _same_time(stamps: Stamps) -> NDArray[np.bool_]:
-    time = stamps - stamps.astype("M8[D]")
-    same: NDArray[np.bool_] = time == time[0]
+def _same_time(stamps: Stamps, origins: Stamps) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = _time_of_day(stamps) == _time_of_day(origins)
     return same
 
 
-def _keeps_day(stamps: Stamps) -> NDArray[np.bool_]:
-    """Whether each stamp is the first one shifted by whole months, as in ``Frequency.shift``."""
+def _time_of_day(stamps: Stamps) -> Positions:
+    time: Positions = (stamps - stamps.astype("M8[D]")).astype(np.int64)
+    return time
+
+
+def _keeps_day(stamps: Stamps, origins: Stamps) -> NDArray[np.bool_]:
+    """Whether each stamp is its origin shifted by whole months, as in ``Frequency.shift``."""
+    day, last = _day_of_month(stamps)
+    origin_day, origin_last = _day_of_month(origins)
+    expected = np.where(origin_day == origin_last, last, np.minimum(origin_day, last))
+    keeps: NDArray[np.bool_] = (day == expected) & _same_time(stamps, origins)
+    return keeps
+
+
+def _day_of_month(stamps: Stamps) -> tuple[Positions, Positions]:
+    """Return the day of the month, and the last one of that month; both count from 0."""
     month = stamps.astype("M8[M]")
     day = (stamps.astype("M8[D]") - month.astype("M8[D]")).astype(np.int64)
     last = ((month + 1).astype("M8[D]") - month.astype("M8[D]")).astype(np.int64) - 1
-    expected = last if day[0] == last[0] else np.minimum(day[0], last)
-    keeps: NDArray[np.bool_] = (day == expected) & _same_time(stamps)
-    return keeps
+    return day, last
+
+
+def grid_stamps(start: np.datetime64, frequency: Frequency, count: int) -> Stamps:
+    """Return ``count`` stamps from ``start`` on, as ``Frequency.shift`` counts them.
+
+    Raises:
+        InvalidInputError: One lies outside the years that a stamp may have.
+    """
+    first = np.array(start, "M8[us]")
+    frequency.shift(first.item(), count - 1)
+    units = np.arange(count, dtype=np.int64) * frequency.count
+    if frequency.unit in _SECONDS:
+        return np.asarray(first + (units * _SECONDS[frequency.unit]).astype("m8[s]"), "M8[us]")
+    day, time = first.astype("M8[D]"), first - first.astype("M8[D]")
+    if frequency.unit == "B":
+        days = np.busday_offset(day, units, roll="backward")
+    else:
+        months = first.astype("M8[M]") + units * _MONTHS[frequency.unit]
+        start_day, start_last = _day_of_month(first)
+        _, last = _day_of_month(months.astype("M8[us]"))
+        is_at_end = start_day == start_last
+        days = months.astype("M8[D]") + np.where(is_at_end, last, np.minimum(start_day, last))
+    return np.asarray(days.astype("M8[us]") + time)

@@ -1,4 +1,4 @@
-"""``gatecast serve``: starts gateways and runners, keeps them running and drains them in order."""
+"""``gatecast serve``: starts gateways, runners and a worker for jobs, keeps and drains them."""
 
 import asyncio
 import contextlib
@@ -24,10 +24,10 @@ _STOP_MARGIN_S = 5.0
 
 
 class Supervisor:
-    """One listener or two, some gateways, one or more runners.
+    """One listener or two, some gateways, one or more runners, and a worker where there are jobs.
 
-    Every gateway accepts from every listener; every gateway talks to every runner. The second
-    listener, where there is one, is that of administrators.
+    Every gateway accepts from every listener; gateways and the worker talk to every runner. The
+    second listener, where there is one, is that of administrators.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,17 +64,19 @@ class Supervisor:
         gateways = [
             self._gateway(listeners, sockets, environment) for _ in range(self._settings.gateways)
         ]
-        children = [*runners, *gateways]
+        workers = [self._worker(sockets, environment)] if self._settings.jobs_directory else []
+        callers = [*gateways, *workers]
+        children = [*runners, *callers]
         tasks = {child: asyncio.create_task(child.run()) for child in children}
         failing = asyncio.gather(*tasks.values())
-        announcing = asyncio.create_task(self._announce(runners[0], gateways, listeners))
+        announcing = asyncio.create_task(self._announce(runners[0], callers, listeners))
         stopping = asyncio.create_task(self._signals.get())
         await _first_of(stopping, failing)
         announcing.cancel()
         if stopping.done():
             for listener in listeners:
                 listener.close()  # from here the gateways alone hold it; the last to go ends it
-            await self._drain(tasks, gateways, runners, number=stopping.result())
+            await self._drain(tasks, callers, runners, number=stopping.result())
         else:
             stopping.cancel()
             for child in children:
@@ -86,14 +88,14 @@ class Supervisor:
     async def _drain(
         self,
         tasks: dict[Child, asyncio.Task[None]],
-        gateways: Sequence[Child],
+        callers: Sequence[Child],
         runners: Sequence[Child],
         *,
         number: int,
     ) -> None:
         delay_s = self._settings.drain_delay_s if number == signal.SIGTERM else 0.0
         patience_s = delay_s + self._settings.graceful_timeout_s + _STOP_MARGIN_S
-        for children, signal_number in ((gateways, number), (runners, signal.SIGTERM)):
+        for children, signal_number in ((callers, number), (runners, signal.SIGTERM)):
             for child in children:
                 child.stop(signal_number)
             hurry = asyncio.create_task(self._signals.get())
@@ -106,11 +108,11 @@ class Supervisor:
             patience_s = _STOP_MARGIN_S
 
     async def _announce(
-        self, runner: Child, gateways: Sequence[Child], listeners: Sequence[socket.socket]
+        self, runner: Child, callers: Sequence[Child], listeners: Sequence[socket.socket]
     ) -> None:
         addresses = [listener.getsockname()[:2] for listener in listeners]
         report = await runner.ready
-        await asyncio.gather(*(gateway.ready for gateway in gateways))
+        await asyncio.gather(*(caller.ready for caller in callers))
         if not report.failure:
             print_banner(report, addresses, needs_key=bool(self._settings.api_keys_file))
 
@@ -129,6 +131,11 @@ class Supervisor:
         command += [part for number in descriptors for part in ("--listener", str(number))]
         command += [part for path in runners for part in ("--runner", str(path))]
         return self._child("gateway", command, environment, descriptors)
+
+    def _worker(self, runners: Sequence[Path], environment: dict[str, str]) -> Child:
+        command = ["-m", "app.jobs.worker"]
+        command += [part for path in runners for part in ("--runner", str(path))]
+        return self._child("worker", command, environment, ())
 
     def _child(
         self,

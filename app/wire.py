@@ -25,6 +25,9 @@ from app.tensors import (
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 2**30
+BACKGROUND_PRIORITY = -1
+"""Of requests that run only while no other one waits, and alone: what comes out of them depends on
+nothing else, to the last bit."""
 
 
 class Tensor(msgspec.Struct, array_like=True, frozen=True):
@@ -55,7 +58,13 @@ class SequencePart(msgspec.Struct, array_like=True, frozen=True):
 
 
 class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Gateway to runner: run these rows. ``deadline`` is in seconds of the monotonic clock."""
+    """Gateway to runner: run these rows.
+
+    Attributes:
+        deadline: In seconds of the monotonic clock.
+        owner: Id of the caller's key, where states of the histories may be kept for it and used;
+            None where not.
+    """
 
     id: int
     model_name: str
@@ -65,6 +74,7 @@ class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     outputs: list[str]
     priority: int = 0
     sequence: SequencePart | None = None
+    owner: str | None = None
 
 
 class CancelRequest(msgspec.Struct, array_like=True, frozen=True, tag=2):

@@ -31,6 +31,7 @@ NUM_STOPPED_CLIENTS = 200
 NUM_KILLS = 5
 NUM_KILLED_CLIENTS = 32
 NUM_REFUSALS = 9
+SETTINGS = {"access_log": False, "state_cache_bytes": 0}
 
 Figures = dict[str, float | int | str]
 
@@ -38,7 +39,7 @@ Figures = dict[str, float | int | str]
 async def measure_batching() -> Figures:
     """Send the same requests 64 at a time and one by one, and compare the answers."""
     requests = make_requests(NUM_REQUESTS)
-    async with serving(REPOSITORY, access_log=False) as service:
+    async with serving(REPOSITORY, **SETTINGS) as service:
         together = await forecast_all(service, "monthly", requests, num_clients=NUM_SHARING)
         alone = await forecast_all(service, "monthly", requests, num_clients=1)
     pairs = [(quantiles_of(a), quantiles_of(b)) for a, b in zip(together, alone, strict=True)]
@@ -57,7 +58,7 @@ async def measure_stopping() -> Figures:
     lost = answered = 0
     slowest_s = 0.0
     for _ in range(NUM_STOPS):
-        async with serving(REPOSITORY, access_log=False) as service:
+        async with serving(REPOSITORY, **SETTINGS) as service:
             load = Load(service, "monthly", NUM_STOPPED_CLIENTS)
             await load.start()
             started = time.monotonic()
@@ -82,7 +83,7 @@ async def measure_replacing(number: signal.Signals) -> Figures:
     slowest_s = 0.0
     statuses: set[str] = set()
     for _ in range(NUM_KILLS):
-        async with serving(REPOSITORY, access_log=False) as service:
+        async with serving(REPOSITORY, **SETTINGS) as service:
             load = Load(service, "monthly", NUM_KILLED_CLIENTS)
             await load.start()
             (runner,) = service.runners
@@ -135,7 +136,7 @@ def bad_requests() -> dict[str, tuple[str, bytes, dict[str, str]]]:
 async def measure_refusals() -> Figures:
     """Time the answer to each kind of bad request, and the memory of the gateway meanwhile."""
     figures: Figures = {}
-    async with serving(REPOSITORY, access_log=False) as service:
+    async with serving(REPOSITORY, **SETTINGS) as service:
         await _refuse(service, "monthly", b"{}", {})
         before = _resident_mib(service.gateways[0])
         for name, (model, body, headers) in bad_requests().items():

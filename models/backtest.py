@@ -1,5 +1,6 @@
-"""How good a forecaster is: many origins of each series in one pass, beside the seasonal naive."""
+"""How good a forecaster is: many origins of each series in one pass, beside other methods."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,33 +12,37 @@ from models import metrics
 from models.batches import Crop, stack_crops
 from models.forecaster import Forecaster
 from models.naive import seasonal_naive
+from models.scores import LevelShare, Scores, StepScores, score, score_levels, score_steps
 from models.series import FloatArray, Series, SeriesSet
 
 _BATCH = 64
 _LEVELS = metrics.EVALUATION_LEVELS
-_MEDIAN = _LEVELS.index(0.5)
 
+MODEL = "model"
+SEASONAL_NAIVE = "seasonal naive"
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Measures of one forecast method over a whole set, see ``models.metrics``."""
-
-    mase: float
-    smape: float
-    weighted_quantile_loss: float
-    scaled_quantile_loss: float
-    coverage_80: float
+Method = Callable[[FloatArray], FloatArray]
+"""From a history ``(time,)`` to ``(horizon, levels)`` at ``metrics.EVALUATION_LEVELS``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """A forecaster's scores beside the seasonal naive's, over the same windows."""
+    """A forecaster's scores beside other methods', over the same windows.
+
+    Attributes:
+        rivals: Scores of further methods, by name.
+        steps: One for each step ahead.
+        calibration: One for each of ``metrics.EVALUATION_LEVELS``.
+    """
 
     num_series: int
     num_windows: int
     horizon: int
     model: Scores
     seasonal_naive: Scores
+    rivals: dict[str, Scores]
+    steps: tuple[StepScores, ...]
+    calibration: tuple[LevelShare, ...]
 
     def to_accuracy(self, data_set: str) -> Accuracy:
         """Return what goes into a model's card."""
@@ -79,49 +84,81 @@ def rolling_windows(items: SeriesSet, *, horizon: int, num_windows: int) -> list
     return windows
 
 
-def backtest(
-    network: Forecaster, items: SeriesSet, *, windows: list[Window], horizon: int
-) -> Backtest:
-    """Score ``network`` and the seasonal naive on ``windows``.
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """What several methods say of the same windows.
+
+    Attributes:
+        horizon: Steps of each window.
+        season: Steps in one season.
+        actual: ``(windows, horizon)``, NaN where missing.
+        scales: ``(windows,)``, the denominators of MASE.
+        quantiles: By method, ``(windows, horizon, levels)`` at ``metrics.EVALUATION_LEVELS``.
+    """
+
+    windows: list[Window]
+    horizon: int
+    season: int
+    actual: FloatArray
+    scales: FloatArray
+    quantiles: dict[str, FloatArray]
+
+
+def forecast_by_methods(
+    network: Forecaster,
+    windows: list[Window],
+    *,
+    season: int,
+    horizon: int,
+    rivals: Mapping[str, Method] | None = None,
+) -> Forecasts:
+    """Forecast ``windows`` with ``network``, the seasonal naive and ``rivals``.
 
     Args:
         network: A forecaster in evaluation mode.
-        items: The series that the windows are cut from.
         windows: What to forecast.
+        season: Steps in one season.
         horizon: Steps of each window, at most the network's own.
+        rivals: Further methods, by name.
     """
-    actual = np.stack([w.series.target[w.origin : w.origin + horizon] for w in windows])
-    histories = [w.series.target[: w.origin] for w in windows]
-    scales = np.array([metrics.seasonal_scale(h, items.season) for h in histories])
-    naive = np.stack(
-        [seasonal_naive(h, season=items.season, horizon=horizon, levels=_LEVELS) for h in histories]
-    )
-    model = forecast_windows(network, windows)[:, :horizon]
-    return Backtest(
-        num_series=len({id(window.series) for window in windows}),
-        num_windows=len(windows),
+
+    def forecast_naive(history: FloatArray) -> FloatArray:
+        return seasonal_naive(history, season=season, horizon=horizon, levels=_LEVELS)
+
+    histories = [window.series.target[: window.origin] for window in windows]
+    methods = {SEASONAL_NAIVE: forecast_naive, **(rivals or {})}
+    others = {
+        name: np.stack([method(history) for history in histories])
+        for name, method in methods.items()
+    }
+    return Forecasts(
+        windows=windows,
         horizon=horizon,
+        season=season,
+        actual=np.stack([w.series.target[w.origin : w.origin + horizon] for w in windows]),
+        scales=np.array([metrics.seasonal_scale(history, season) for history in histories]),
+        quantiles={MODEL: forecast_windows(network, windows)[:, :horizon], **others},
+    )
+
+
+def summarise(forecasts: Forecasts) -> Backtest:
+    """Score every method."""
+    actual, scales, quantiles = forecasts.actual, forecasts.scales, forecasts.quantiles
+    model, naive = quantiles[MODEL], quantiles[SEASONAL_NAIVE]
+    return Backtest(
+        num_series=len({id(window.series) for window in forecasts.windows}),
+        num_windows=len(forecasts.windows),
+        horizon=forecasts.horizon,
         model=score(actual, model, scales),
         seasonal_naive=score(actual, naive, scales),
+        rivals={
+            name: score(actual, rival, scales)
+            for name, rival in quantiles.items()
+            if name not in {MODEL, SEASONAL_NAIVE}
+        },
+        steps=score_steps(actual, model, naive, scales),
+        calibration=score_levels(actual, model),
     )
-
-
-def score(actual: FloatArray, quantiles: FloatArray, scales: FloatArray) -> Scores:
-    """Measure ``quantiles`` ``(windows, horizon, levels)`` at ``metrics.EVALUATION_LEVELS``."""
-    median = quantiles[..., _MEDIAN]
-    return Scores(
-        mase=_mean(metrics.mase(actual, median, scales)),
-        smape=_mean(metrics.smape(actual, median)),
-        weighted_quantile_loss=metrics.weighted_quantile_loss(actual, quantiles, _LEVELS),
-        scaled_quantile_loss=_mean(
-            metrics.scaled_quantile_loss(actual, quantiles, levels=_LEVELS, scales=scales)
-        ),
-        coverage_80=_mean(metrics.coverage(actual, quantiles[..., 0], quantiles[..., -1])),
-    )
-
-
-def _mean(values: FloatArray) -> float:
-    return float(metrics.mean_known(values))
 
 
 def forecast_windows(network: Forecaster, windows: list[Window]) -> FloatArray:

@@ -7,25 +7,28 @@ import numpy as np
 from rich.table import Table
 
 from app.calendar import Frequency
-from models.backtest import Backtest, Scores
-from models.config import NetworkConfig
+from models.backtest import SEASONAL_NAIVE, Backtest
 from models.data import Understanding
+from models.reasons import Reason
+from models.scores import Scores
 from models.series import Series, SeriesSet
 
 _NAMED = 5
 
 
-def describe_data(items: SeriesSet, found: Understanding, config: NetworkConfig | None) -> Table:
-    """Tabulate what was understood of a file, and the transform that ``config`` chooses for it."""
+def describe_data(items: SeriesSet, found: Understanding) -> Table:
+    """Tabulate what was understood of a file."""
     table = Table(title="data", show_header=False, title_justify="left")
     for name, text in _data_rows(items, found):
         table.add_row(name, text)
-    if config is not None:
-        reason = "some values are negative" if items.has_negative_values else "no value is negative"
-        table.add_row("transform", f"{config.transform} ({reason})")
-        table.add_row("networks", f"{config.num_members}, each sees {config.window} values")
-        if config.season != items.season:
-            table.add_row("season to follow", f"{config.season}, as there are enough weeks")
+    return table
+
+
+def describe_reasons(reasons: Sequence[Reason]) -> Table:
+    """Tabulate how a run is set up, and why."""
+    table = Table(title="training", show_header=False, title_justify="left")
+    for reason in reasons:
+        table.add_row(*reason)
     return table
 
 
@@ -52,11 +55,25 @@ def _data_rows(items: SeriesSet, found: Understanding) -> list[tuple[str, str]]:
 def _covariate_rows(items: SeriesSet) -> list[tuple[str, str]]:
     rows = [("past covariates", ", ".join(items.past_covariates))]
     if items.future_covariates:
-        known = min(item.known_ahead for item in items.series)
-        names = ", ".join(items.future_covariates)
-        rows.append(("future covariates", f"{names}; known {known} steps ahead at least"))
-    rows.append(("static covariates", ", ".join(items.static_covariates)))
+        reach = min(_known_ahead(item, len(items.future_covariates)) for item in items.series)
+        future = ", ".join(items.future_covariates)
+        rows.append(("future covariates", f"{future}; known {reach} steps ahead at least"))
+    num_numbers = len(items.static_covariates) - len(items.static_categories)
+    names = items.static_covariates
+    texts = [
+        f"{name} ({len(known)} categories)"
+        for name, known in zip(names[num_numbers:], items.static_categories, strict=True)
+    ]
+    rows.append(("static covariates", ", ".join([*names[:num_numbers], *texts])))
+    rows.append(("calendar features", ", ".join(items.calendar_features)))
     return [(name, text) for name, text in rows if text]
+
+
+def _known_ahead(item: Series, count: int) -> int:
+    """Return how far ahead the first ``count`` columns are known, which ends with a value."""
+    known = ~np.isnan(item.future_covariates[:, :count]).all(1)
+    last = int(np.flatnonzero(known)[-1]) if known.any() else -1
+    return max(0, last + 1 - len(item.target))
 
 
 def _span(items: SeriesSet) -> str:
@@ -79,16 +96,37 @@ def _name_some(names: Sequence[str], why: str) -> str:
 
 
 def describe_backtest(result: Backtest, title: str) -> Table:
-    """Tabulate a forecaster's scores beside the seasonal naive's."""
+    """Tabulate a forecaster's scores beside those of other methods."""
     windows = f"{result.num_series} series, {result.num_windows} windows of {result.horizon} steps"
     table = Table(title=f"{title}: {windows}", title_justify="left")
     table.add_column("")
-    for name in ("model", "seasonal naive"):
+    methods = {"model": result.model, SEASONAL_NAIVE: result.seasonal_naive, **result.rivals}
+    for name in methods:
         table.add_column(name, justify="right")
-    for (label, digits), model, naive in zip(
-        _MEASURES, _figures(result.model), _figures(result.seasonal_naive), strict=True
-    ):
-        table.add_row(label, f"{model:.{digits}f}", f"{naive:.{digits}f}")
+    rows = zip(*(_figures(scores) for scores in methods.values()), strict=True)
+    for (label, digits), figures in zip(_MEASURES, rows, strict=True):
+        table.add_row(label, *(f"{figure:.{digits}f}" for figure in figures))
+    return table
+
+
+def describe_steps(result: Backtest) -> Table:
+    """Tabulate the scores of each step ahead."""
+    table = Table(title="by step ahead", title_justify="left")
+    for name in ("step", "MASE", f"{SEASONAL_NAIVE} MASE", "80% coverage"):
+        table.add_column(name, justify="right")
+    for one in result.steps:
+        figures = (one.mase, one.seasonal_naive_mase, one.coverage_80)
+        table.add_row(str(one.step), *(f"{figure:.3f}" for figure in figures))
+    return table
+
+
+def describe_calibration(result: Backtest) -> Table:
+    """Tabulate the share of values below each quantile; where calibrated, it is the level."""
+    table = Table(title="calibration", title_justify="left")
+    for name in ("level", "values below"):
+        table.add_column(name, justify="right")
+    for one in result.calibration:
+        table.add_row(f"{one.level:g}", f"{one.share_below:.3f}")
     return table
 
 

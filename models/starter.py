@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from models.backtest import Backtest, Window, backtest
+from models.backtest import Backtest, Window, forecast_by_methods, summarise
 from models.checkpoint import DESCRIPTION_FILE, save_checkpoint
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
@@ -88,7 +88,10 @@ def training_part(items: SeriesSet, competition: Competition) -> SeriesSet:
 def score_test_part(network: Forecaster, items: SeriesSet, competition: Competition) -> Backtest:
     """Score ``network`` and the seasonal naive on the official test part."""
     windows = [Window(item, len(item.target) - competition.horizon) for item in items.series]
-    return backtest(network, items, windows=windows, horizon=competition.horizon)
+    forecasts = forecast_by_methods(
+        network, windows, season=items.season, horizon=competition.horizon
+    )
+    return summarise(forecasts)
 
 
 def _values(numbers: list[float]) -> FloatArray:

@@ -1,10 +1,12 @@
-"""Columns of raw cells to NumPy arrays; each complaint names the column and the row."""
+"""Columns of raw cells to NumPy arrays; each complaint names the column and the row.
+
+A complaint is raised, or kept for its row where other rows shall go through.
+"""
 
 # pyarrow.compute makes its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,47 +20,76 @@ from app.tensors import LARGEST_MAGNITUDE
 
 _MISSING = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_COMMA_NUMBER = r"^[+-]?[0-9]+,[0-9]+$"
-_POINT_NUMBER = r"^[+-]?[0-9]+\.[0-9]+$"
+_COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
+_WITH_COMMA = r"^[+-]?[0-9]+,[0-9]+$"
+_WITH_POINT = r"^[+-]?[0-9]+\.[0-9]+$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
 _MONTH_LENGTH = len("2024-01")
 _MAX_SHOWN = 40
+_NO_STAMP = dt.datetime(1970, 1, 1)  # noqa: DTZ001
+_LONGEST_VALUE = 200
+"""No number and no stamp is longer: such a text of a dictionary is cut."""
 
-Times = NDArray[np.datetime64] | NDArray[np.int64]
+Offsets = set[dt.timedelta | None]
+"""From UTC; None where a stamp has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a file, and the number of its first row."""
+    """One column of a piece of a file, and the number of its first row.
+
+    Attributes:
+        complaints: Takes the first complaint about each row, by its position in the piece; None
+            where a complaint shall be raised.
+    """
 
     name: str
     cells: pa.ChunkedArray
     first_row: int
+    complaints: dict[int, str] | None = None
 
     def refuse(self, is_wrong: NDArray[np.bool_], problem: str) -> None:
-        """Raise an error that names the first row where ``is_wrong`` holds, if there is one."""
+        """Complain about the rows where ``is_wrong`` holds, if there are any.
+
+        Raises:
+            InvalidInputError: There is one, and complaints are not kept.
+        """
         rows = np.flatnonzero(is_wrong)
-        if not rows.size:
-            return
-        shown = str(self.cells[int(rows[0])].as_py())
+        if self.complaints is not None:
+            for row in rows.tolist():
+                self.complaints.setdefault(row, self._complain(row, problem))
+        elif rows.size:
+            more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
+            raise InvalidInputError(f"{self._complain(int(rows[0]), problem)}{more}")
+
+    def _complain(self, row: int, problem: str) -> str:
+        shown = str(self.cells[row].as_py())
         shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
-        more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
-        row = self.first_row + int(rows[0])
-        raise InvalidInputError(f"column {self.name}, row {row}: {shown!r} {problem}{more}")
+        return f"column {self.name}, row {self.first_row + row}: {shown!r} {problem}"
 
 
 def plain_text(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Return cells of text without the space around them; None where they are no text."""
-    kind = cells.type
-    if pa.types.is_dictionary(kind):
-        cells = cells.cast(kind.value_type)
-    if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
-        return None
-    return pc.utf8_trim_whitespace(cells.cast(pa.string()))
+    if pa.types.is_dictionary(cells.type):
+        if not _is_text(cells.type.value_type):
+            return plain_text(cells.cast(cells.type.value_type))
+        cells = pa.chunked_array([_plain_dictionary(c) for c in cells.chunks], pa.string())
+        return pc.utf8_trim_whitespace(cells)
+    return pc.utf8_trim_whitespace(cells.cast(pa.string())) if _is_text(cells.type) else None
+
+
+def _plain_dictionary(cells: pa.DictionaryArray) -> pa.StringArray:
+    """A long text that many rows share must not become many long texts."""
+    values = pc.utf8_trim_whitespace(cells.dictionary.cast(pa.string()))
+    is_long = pc.greater(pc.utf8_length(values), _LONGEST_VALUE)
+    cut = pc.binary_join_element_wise(pc.utf8_slice_codeunits(values, 0, _MAX_SHOWN), "...", "")
+    return pc.if_else(is_long, cut, values).take(cells.indices)
 
 
 def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], list[str]]:
     """Return the number of each row's item, in order of appearance, and the items' names.
+
+    A row that is complained of belongs to an item without a name.
 
     Raises:
         InvalidInputError: A cell is empty or too long.
@@ -71,34 +102,42 @@ def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], l
     whole = cells.combine_chunks()
     encoded = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     column.refuse(_to_bool(pc.is_null(encoded)), "is empty")
-    names = encoded.dictionary.cast(pa.string()).to_pylist()
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    is_bad = np.array([not name or len(name) > max_length for name in names])
+    names: list[str] = encoded.dictionary.cast(pa.string()).to_pylist()
+    codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(names)).to_numpy()
+    is_bad = np.array([*(not name or len(name) > max_length for name in names), False])
     column.refuse(is_bad[codes], f"must have 1 to {max_length} characters")
+    known = [*("" if bad else name for name, bad in zip(names, is_bad, strict=False)), ""]
+    return _by_appearance(np.where(is_bad[codes], len(names), codes), known)
+
+
+def _by_appearance(
+    codes: NDArray[np.int64], names: list[str]
+) -> tuple[NDArray[np.int64], list[str]]:
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return rank[inverse], [names[codes[row]] for row in np.sort(first)]
 
 
 def read_numbers(column: Column, *, decimal_comma: bool) -> NDArray[np.float64]:
-    """Return numbers, NaN where one is missing.
+    """Return numbers, NaN where one is missing or complained of.
 
     Raises:
         InvalidInputError: A cell is no number, or too large.
     """
     text = plain_text(column.cells)
-    numbers = _from_text(column, text, decimal_comma=decimal_comma) if text else _cast(column)
+    numbers = (
+        _cast(column) if text is None else _from_text(column, text, decimal_comma=decimal_comma)
+    )
     column.refuse(np.abs(numbers) > LARGEST_MAGNITUDE, f"is beyond {LARGEST_MAGNITUDE:g}")
     return numbers
 
 
-def has_decimal_commas(cells: pa.ChunkedArray) -> bool:
-    """Whether some cell is a number such as ``3,5``, and none such as ``3.5``."""
+def finds_decimal_commas(cells: pa.ChunkedArray) -> bool | None:
+    """Whether decimals have commas: False where some have points, None where there are none."""
     text = plain_text(cells)
-    if text is None:
+    if text is None or pc.any(pc.match_substring_regex(text, _WITH_POINT)).as_py():
         return False
-    has_point = pc.any(pc.match_substring_regex(text, _POINT_NUMBER)).as_py()
-    return bool(pc.any(pc.match_substring_regex(text, _COMMA_NUMBER)).as_py()) and not has_point
+    return pc.any(pc.match_substring_regex(text, _WITH_COMMA)).as_py() or None
 
 
 def is_numeric(cells: pa.ChunkedArray) -> bool:
@@ -120,8 +159,49 @@ def is_time(cells: pa.ChunkedArray) -> bool:
     return not first.isdigit() and _parse_stamp(first) is not None
 
 
-def read_times(column: Column) -> Times:
-    """Return stamps as ``datetime64[us]``, wall time, or plain integer steps.
+def has_steps(cells: pa.ChunkedArray) -> bool:
+    """Whether every cell that is not missing is a plain integer step."""
+    text = plain_text(cells)
+    if text is None:
+        return bool(pa.types.is_integer(cells.type))
+    return bool(pc.all(pc.match_substring_regex(text, _INTEGER)).as_py())
+
+
+def find_offsets(cells: pa.ChunkedArray) -> Offsets:
+    """Return the offsets from UTC of the stamps in cells of text."""
+    text = plain_text(cells)
+    if text is None:
+        return set()
+    parsed = (_parse_stamp(cell) for cell in text.unique().to_pylist() if cell)
+    return {stamp.utcoffset() for stamp in parsed if stamp is not None}
+
+
+def read_steps(column: Column) -> NDArray[np.int64]:
+    """Return plain integer steps; 0 where a cell is complained of.
+
+    Raises:
+        InvalidInputError: A cell is empty, or no whole number.
+    """
+    column.refuse(_to_bool(pc.is_null(column.cells)), "is empty")
+    text = plain_text(column.cells)
+    if text is not None:
+        is_step = pc.fill_null(pc.match_substring_regex(text, _INTEGER), fill_value=False)
+        column.refuse(~_to_bool(is_step), "is no whole number, as the first rows have")
+        cells = pc.if_else(is_step, text, "0").cast(pa.int64())
+    elif pa.types.is_integer(column.cells.type):
+        cells = pc.fill_null(column.cells.cast(pa.int64()), 0)
+    else:
+        raise _no_times(column)
+    steps: NDArray[np.int64] = cells.to_numpy()
+    return steps
+
+
+def read_stamps(column: Column, *, in_utc: bool) -> NDArray[np.datetime64]:
+    """Return stamps as ``datetime64[us]``; 1970 where a cell is complained of.
+
+    Args:
+        column: Its cells.
+        in_utc: Whether stamps with an offset are turned to UTC; if not, the wall time counts.
 
     Raises:
         InvalidInputError: A cell is empty, or no ISO 8601 date or time.
@@ -130,43 +210,40 @@ def read_times(column: Column) -> Times:
     column.refuse(_to_bool(pc.is_null(cells)), "is empty")
     text = plain_text(cells)
     if text is not None:
-        return _parse_times(column, text)
-    if pa.types.is_integer(cells.type):
-        steps: NDArray[np.int64] = cells.to_numpy().astype(np.int64)
-        return steps
+        return _parse_stamps(column, text, in_utc=in_utc)
     if pa.types.is_timestamp(cells.type) and cells.type.tz:
         cells = pc.local_timestamp(cells)
-    if pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type):
-        return _to_microseconds(cells.cast(pa.timestamp("us"), safe=False).to_numpy())
-    raise InvalidInputError(f"column {column.name} must hold dates, times or integer steps")
+    if not (pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type)):
+        raise _no_times(column)
+    stamps = cells.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return _to_microseconds(pc.fill_null(stamps, 0).to_numpy().view("M8[us]"))
 
 
-def _parse_times(column: Column, text: pa.ChunkedArray) -> Times:
-    if pc.all(pc.match_substring_regex(text, _INTEGER)).as_py():
-        steps: NDArray[np.int64] = text.cast(pa.int64()).to_numpy()
-        return steps
-    encoded: Any = text.combine_chunks().dictionary_encode()
+def _no_times(column: Column) -> InvalidInputError:
+    return InvalidInputError(f"column {column.name} must hold dates, times or integer steps")
+
+
+def _parse_stamps(column: Column, text: pa.ChunkedArray, *, in_utc: bool) -> NDArray[np.datetime64]:
+    encoded: Any = pc.fill_null(text, "").combine_chunks().dictionary_encode()
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     codes: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
     parsed = [_parse_stamp(cell) for cell in encoded.dictionary.to_pylist()]
     is_wrong = np.array([stamp is None for stamp in parsed])
     column.refuse(is_wrong[codes], "is no ISO 8601 date or time, such as 2024-01-31")
-    stamps = _to_wall_time(column, [stamp for stamp in parsed if stamp is not None])
-    return _to_microseconds(np.array(stamps, "M8[us]"))[codes]
+    plain = [_to_wall_time(stamp, in_utc=in_utc) for stamp in parsed]
+    return _to_microseconds(np.array(plain, "M8[us]"))[codes]
 
 
 def _to_microseconds(stamps: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     return stamps.astype("M8[us]")
 
 
-def _to_wall_time(column: Column, stamps: Sequence[dt.datetime]) -> list[dt.datetime]:
-    """With several offsets from UTC, in UTC; otherwise as the clock showed."""
-    offsets = {stamp.utcoffset() for stamp in stamps}
-    if None in offsets and len(offsets) > 1:
-        raise InvalidInputError(f"column {column.name}: some stamps have a time zone, others none")
-    if len(offsets) > 1:
-        stamps = [stamp.astimezone(dt.UTC) for stamp in stamps]
-    return [stamp.replace(tzinfo=None) for stamp in stamps]
+def _to_wall_time(stamp: dt.datetime | None, *, in_utc: bool) -> dt.datetime:
+    if stamp is None:
+        return _NO_STAMP
+    if in_utc and stamp.tzinfo is not None:
+        stamp = stamp.astimezone(dt.UTC)
+    return stamp.replace(tzinfo=None)
 
 
 def _parse_stamp(text: str) -> dt.datetime | None:
@@ -180,11 +257,16 @@ def _from_text(
     column: Column, text: pa.ChunkedArray, *, decimal_comma: bool
 ) -> NDArray[np.float64]:
     missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _MISSING))
-    if decimal_comma:
-        text = pc.replace_substring(text, ",", ".")
-    is_number = pc.fill_null(pc.match_substring_regex(text, _NUMBER), fill_value=False)
+    pattern = _COMMA_NUMBER if decimal_comma else _NUMBER
+    is_number = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
     column.refuse(~_to_bool(pc.or_(is_number, missing)), "is not a number")
-    return _to_float64(pc.if_else(missing, pa.scalar(None, pa.string()), text))
+    text = pc.replace_substring(text, ",", ".") if decimal_comma else text
+    return _to_float64(pc.if_else(is_number, text, pa.scalar(None, pa.string())))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(kind) for check in checks)
 
 
 def _cast(column: Column) -> NDArray[np.float64]:

@@ -33,13 +33,35 @@ class FoundColumns:
     target: str
 
 
-def find_columns(table: pa.Table, roles: ColumnRoles) -> FoundColumns:
-    """Find the columns.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Covariates:
+    """Names of columns that are covariates; each has one kind.
+
+    Attributes:
+        past: Known up to the present.
+        future: Known ahead: also in rows after the last target value.
+        static: One value per series.
+    """
+
+    past: tuple[str, ...] = ()
+    future: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in this order."""
+        return self.past + self.future + self.static
+
+
+def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) -> FoundColumns:
+    """Find the columns; one that is a covariate has no other role.
 
     Raises:
         InvalidInputError: A column that was named is not there, or no column holds numbers.
     """
     finder = _Finder(table)
+    for name in covariates.names:
+        finder.take_covariate(name)
     for role in ("item_id", "timestamp", "target"):
         finder.take_named(role, getattr(roles, role))
     for role in ("timestamp", "target", "item_id"):
@@ -65,6 +87,14 @@ class _Finder:
         self._free = list(table.column_names)
         self.found: dict[str, str] = dict.fromkeys(_NAMES, "")
         self._open = set(_NAMES)
+
+    def take_covariate(self, name: str) -> None:
+        if name not in self._free:
+            problem = "is named twice" if name in self._table.column_names else "is not there"
+            raise InvalidInputError(
+                f"column {name}, a covariate, {problem}; the columns are {_listed(self._table)}"
+            )
+        self._free.remove(name)
 
     def take_named(self, role: str, name: str | None) -> None:
         if name is None:

@@ -1,178 +1,244 @@
-"""From a file to regular series, with a report of what was understood.
+"""From rows to regular series.
 
 As in training: rows may come in any order; a stamp that a series lacks becomes a missing value; a
 row that repeats another one counts once, and two rows that tell different values for one item and
-stamp are refused.
+stamp are refused. Rows after the last target value are the future: their covariates are kept.
 """
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError, PayloadTooLargeError
-from app.files.cells import Column, Times, has_decimal_commas, read_names, read_numbers, read_times
-from app.files.columns import ColumnRoles, FoundColumns, find_columns
-from app.files.reading import RawTable
-from app.spacing import OFF_GRID, grid_positions, infer_frequency
-
-MAX_NAME_LENGTH = 256
+from app.files.raw import FileLimits
+from app.files.rows import Layout, Rows
+from app.spacing import OFF_GRID, grid_positions, grid_stamps
 
 FloatArray = NDArray[np.float64]
+Values = Mapping[str, FloatArray]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileSeries:
-    """One series; its target is NaN where missing, and its first and last value are observed.
+    """One series.
 
     Attributes:
-        stamps: ``(time,)``, ``datetime64[us]``; None where time is a plain step.
+        target: ``(time,)``, NaN where missing; its first and its last value are observed. Empty
+            where no row has a value.
+        start: Stamp of the first value; None where time is a plain step.
         num_gaps: Steps that have no row in the file.
+        num_repeated: Rows that repeat another one and count once.
+        past_covariates: ``(time,)`` by name.
+        future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows.
+        static_covariates: By name, NaN where no row tells it.
     """
 
     item_id: str | None
     target: FloatArray
-    stamps: NDArray[np.datetime64] | None
-    num_gaps: int
+    start: np.datetime64 | None
+    freq: Frequency | None
+    num_gaps: int = 0
+    num_repeated: int = 0
+    past_covariates: Values = field(default_factory=dict)
+    future_covariates: Values = field(default_factory=dict)
+    static_covariates: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def stamps(self) -> NDArray[np.datetime64] | None:
+        """``(time,)``, ``datetime64[us]``; None where time is a plain step."""
+        if self.start is None or self.freq is None:
+            return None
+        return grid_stamps(self.start, self.freq, len(self.target))
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileContent:
-    """What a file says.
-
-    Attributes:
-        freq: Canonical alias; None where time is a plain step.
-        without_values: Items left out because no row has a target.
-    """
-
-    series: tuple[FileSeries, ...]
-    columns: FoundColumns
-    freq: str | None
-    num_rows: int
-    num_repeated: int
-    without_values: tuple[str, ...]
+    def stamp_at(self, step: int) -> np.datetime64 | None:
+        """Return the stamp of one value."""
+        if self.start is None or self.freq is None:
+            return None
+        return np.datetime64(self.freq.shift(self.start.astype("M8[us]").item(), step), "us")
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows in order of item and time; ``number`` is that of the row in the file."""
+class RefusedSeries:
+    """A series with something wrong in it."""
 
-    item: NDArray[np.int64]
-    time: Times
-    target: FloatArray
-    number: NDArray[np.int64]
+    item_id: str | None
+    error: InvalidInputError | PayloadTooLargeError
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, with the column and the row."""
+        return str(self.error)
 
 
-def read_series(
-    raw: RawTable, roles: ColumnRoles, freq: str | None, *, max_steps: int
-) -> FileContent:
-    """Find the columns, check every cell and lay each series on its grid.
+class SeriesBuilder:
+    """Lays the rows of whole series on their grids."""
+
+    def __init__(self, layout: Layout, frequency: Frequency | None, limits: FileLimits) -> None:
+        self._layout = layout
+        self._frequency = frequency
+        self._limits = limits
+
+    def build(self, rows: Rows) -> Iterator[FileSeries | RefusedSeries]:
+        """Return each series of ``rows``, in the order in which their items appear."""
+        group = _Group(rows, self._layout, self._frequency)
+        for item, part in group.parts():
+            name = rows.names[item] or None
+            if item in group.refusals:
+                yield RefusedSeries(name, InvalidInputError(group.refusals[item]))
+            elif (num_steps := int(group.steps[part.stop - 1]) + 1) > self._limits.max_series_steps:
+                yield RefusedSeries(name, self._too_long(num_steps))
+            else:
+                yield self._to_series(group, item, part)
+
+    def _too_long(self, num_steps: int) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"with gaps filled there are {num_steps} values, more than "
+            f"{self._limits.max_series_steps}: is one of the time stamps wrong?"
+        )
+
+    def _to_series(self, group: "_Group", item: int, part: slice) -> FileSeries:
+        rows, name = group.rows, group.rows.names[item] or None
+        repeated = int(group.num_repeated[item])
+        known = np.flatnonzero(group.is_known[part])
+        if not known.size:
+            return FileSeries(
+                item_id=name, target=np.empty(0), start=None, freq=None, num_repeated=repeated
+            )
+        first, last = part.start + int(known[0]), part.start + int(known[-1])
+        steps = group.steps[first : part.stop] - group.steps[first]
+        length = int(steps[last - first]) + 1
+        kinds = self._layout.covariates
+        tables = _on_grid(rows.covariates[first : part.stop], steps) if kinds.names else None
+        return FileSeries(
+            item_id=name,
+            target=_on_grid(rows.target[first : last + 1], steps[: last - first + 1]),
+            start=np.datetime64(int(rows.time[first]), "us") if self._frequency else None,
+            freq=self._frequency,
+            num_gaps=length - (last - first + 1),
+            num_repeated=repeated,
+            past_covariates=_columns(tables, kinds.past, 0, length),
+            future_covariates=_columns(tables, kinds.future, len(kinds.past), None),
+            static_covariates=group.static_values(part),
+        )
+
+
+def _on_grid(values: FloatArray, steps: NDArray[np.int64]) -> FloatArray:
+    """Put values at their steps, NaN in between; the steps begin at 0."""
+    if len(values) == int(steps[-1]) + 1:
+        return values.copy()  # so that a series that is kept does not keep all rows
+    table = np.full((int(steps[-1]) + 1, *values.shape[1:]), np.nan)
+    table[steps] = values
+    return table
+
+
+def _columns(
+    table: FloatArray | None, names: tuple[str, ...], first: int, length: int | None
+) -> Values:
+    if table is None:
+        return {}
+    return {name: table[:length, first + index] for index, name in enumerate(names)}
+
+
+def raise_conflicts(rows: Rows, layout: Layout) -> None:
+    """Check what can be checked of the rows of whole series before their frequency is known.
 
     Raises:
-        InvalidInputError: A column or a cell is wrong; the message names both.
-        PayloadTooLargeError: With gaps filled there are more than ``max_steps`` values.
+        InvalidInputError: Two rows of one item and stamp differ.
     """
-    columns = find_columns(raw.table, roles)
-    rows, names = _read_rows(raw, columns)
-    if np.isnan(rows.target).all():
-        raise InvalidInputError(f"column {columns.target} holds no number")
-    rows, num_repeated = _drop_repeated(rows, names)
-    bounds = np.flatnonzero(np.diff(rows.item, prepend=-1, append=len(names)))
-    parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
-    has_stamps = columns.timestamp is not None and rows.time.dtype.kind == "M"
-    frequency = _find_frequency(rows, parts, freq) if has_stamps else None
-    positions = [_place(rows, part, frequency, columns) for part in parts]
-    num_steps = sum(int(steps[-1]) + 1 for steps in positions)
-    if num_steps > max_steps:
-        raise PayloadTooLargeError(
-            f"with gaps filled there are {num_steps} values, more than {max_steps}: is one of the "
-            "time stamps wrong?"
-        )
-    found = [
-        _to_series(rows, part, steps, names[index] if names else None, frequency)
-        for index, (part, steps) in enumerate(zip(parts, positions, strict=True))
-    ]
-    return FileContent(
-        series=tuple(one for one in found if len(one.target)),
-        columns=columns,
-        freq=frequency.alias if frequency else None,
-        num_rows=raw.table.num_rows,
-        num_repeated=num_repeated,
-        without_values=tuple(str(one.item_id) for one in found if not len(one.target)),
-    )
+    for refusal in _Group(rows, layout, None).refusals.values():
+        raise InvalidInputError(refusal)
 
 
-def _read_rows(raw: RawTable, columns: FoundColumns) -> tuple[_Rows, list[str]]:
-    def column(name: str) -> Column:
-        return Column(name, raw.table[name], raw.first_row)
+class _Group:
+    """Rows in order of item and time, each once, with their steps and what is wrong with them."""
 
-    count = raw.table.num_rows
-    item, names = np.zeros(count, np.int64), [""]
-    if columns.item_id is not None:
-        item, names = read_names(column(columns.item_id), max_length=MAX_NAME_LENGTH)
-    time: Times = np.arange(count)
-    if columns.timestamp is not None:
-        time = read_times(column(columns.timestamp))
-    comma = raw.separator != "," and has_decimal_commas(raw.table[columns.target])
-    target = read_numbers(column(columns.target), decimal_comma=comma)
-    order = np.lexsort((time, item))
-    number = raw.first_row + order
-    return _Rows(item[order], time[order], target[order], number), names
+    def __init__(self, rows: Rows, layout: Layout, frequency: Frequency | None) -> None:
+        self._layout = layout
+        self.refusals: dict[int, str] = {}
+        for row, complaint in sorted(rows.complaints.items()):
+            self.refusals.setdefault(int(rows.item[row]), complaint)
+        ordered = rows.take(np.lexsort((rows.time, rows.item)))
+        repeats = _repeats(ordered)
+        self._refuse_conflicts(ordered, repeats)
+        self.num_repeated = np.bincount(ordered.item[repeats], minlength=len(rows.names))
+        self.rows = ordered.take(np.flatnonzero(~repeats)) if repeats.any() else ordered
+        self.is_known = ~np.isnan(self.rows.target)
+        self._starts = np.flatnonzero(np.diff(self.rows.item, prepend=-1))
+        self.steps = self._place(frequency)
+        self._refuse_changing_statics()
 
+    def parts(self) -> Iterator[tuple[int, slice]]:
+        """Return each item with its rows."""
+        stops = [*self._starts[1:].tolist(), len(self.rows)]
+        items = self.rows.item[self._starts].tolist()
+        for item, start, stop in zip(items, self._starts.tolist(), stops, strict=True):
+            yield item, slice(start, stop)
 
-def _drop_repeated(rows: _Rows, names: list[str]) -> tuple[_Rows, int]:
-    repeats = np.zeros(len(rows.item), np.bool_)
-    repeats[1:] = (rows.item[1:] == rows.item[:-1]) & (rows.time[1:] == rows.time[:-1])
-    for index in np.flatnonzero(repeats):
-        if not np.array_equal(rows.target[index - 1], rows.target[index], equal_nan=True):
-            about = f" of item {names[rows.item[index]]}" if names[rows.item[index]] else ""
-            raise InvalidInputError(
-                f"rows {rows.number[index - 1]} and {rows.number[index]} give different values for "
-                f"{rows.time[index]}{about}: one row per item and time stamp is needed"
+    def static_values(self, part: slice) -> dict[str, float]:
+        """Return the first value that a row of the item tells."""
+        names = self._layout.covariates.static
+        cells = self.rows.covariates[part, self._first_static :]
+        firsts = np.argmax(~np.isnan(cells), axis=0)
+        return {name: float(cells[firsts[i], i]) for i, name in enumerate(names)}
+
+    @property
+    def _first_static(self) -> int:
+        return len(self._layout.covariates.names) - len(self._layout.covariates.static)
+
+    def _place(self, frequency: Frequency | None) -> NDArray[np.int64]:
+        """Return the step of each row, counted from the first of its item."""
+        rows = self.rows
+        lengths = np.diff(self._starts, append=len(rows))
+        origins = np.repeat(rows.time[self._starts], lengths)
+        if frequency is None:
+            return rows.time - origins
+        times = rows.time.view("M8[us]")
+        steps = grid_positions(times, frequency, origins.view("M8[us]"))
+        is_wrong = steps == OFF_GRID
+        is_wrong[1:] |= (np.diff(steps) == 0) & (np.diff(rows.item) == 0)
+        for index in np.flatnonzero(is_wrong).tolist():
+            self.refusals.setdefault(
+                int(rows.item[index]),
+                f"column {self._layout.columns.timestamp}, row {rows.number[index]}: "
+                f"{times[index]} is not a whole number of {frequency.alias} steps after the first "
+                "one of its series",
             )
-    kept = ~repeats
-    return _Rows(*(getattr(rows, n)[kept] for n in _Rows.__slots__)), int(repeats.sum())
+        return steps
+
+    def _refuse_conflicts(self, rows: Rows, repeats: NDArray[np.bool_]) -> None:
+        for index in np.flatnonzero(repeats).tolist():
+            pair = [index - 1, index]
+            cells = np.column_stack((rows.target[pair], rows.covariates[pair]))
+            if np.array_equal(cells[0], cells[1], equal_nan=True):
+                continue
+            item = int(rows.item[index])
+            time = rows.time[index].view("M8[us]") if self._layout.has_stamps else rows.time[index]
+            about = f" of item {rows.names[item]}" if rows.names[item] else ""
+            self.refusals.setdefault(
+                item,
+                f"rows {rows.number[index - 1]} and {rows.number[index]} give different values for "
+                f"{time}{about}: one row per item and time stamp is needed",
+            )
+
+    def _refuse_changing_statics(self) -> None:
+        for offset, name in enumerate(self._layout.covariates.static):
+            cells = self.rows.covariates[:, self._first_static + offset]
+            told = np.flatnonzero(~np.isnan(cells))
+            same_item = np.diff(self.rows.item[told]) == 0
+            changes = told[1:][same_item & (np.diff(cells[told]) != 0)]
+            for index in changes.tolist():
+                item = int(self.rows.item[index])
+                self.refusals.setdefault(
+                    item,
+                    f"column {name}, row {self.rows.number[index]}: {cells[index]:g} is another "
+                    f"value than item {self.rows.names[item]} has before: it must be constant",
+                )
 
 
-def _find_frequency(rows: _Rows, parts: list[slice], freq: str | None) -> Frequency:
-    if freq is not None:
-        return Frequency.parse(freq)
-    return infer_frequency([rows.time[part].astype("M8[us]") for part in parts])
-
-
-def _place(
-    rows: _Rows, part: slice, frequency: Frequency | None, columns: FoundColumns
-) -> NDArray[np.int64]:
-    """Return the step of each row, counted from the first; without a frequency, time is it."""
-    if frequency is None:
-        plain = rows.time[part].astype(np.int64)
-        return np.asarray(plain - plain[0])
-    steps = grid_positions(rows.time[part].astype("M8[us]"), frequency)
-    wrong = np.flatnonzero((steps == OFF_GRID) | (np.diff(steps, prepend=-1) == 0))
-    if wrong.size:
-        index = part.start + int(wrong[0])
-        raise InvalidInputError(
-            f"column {columns.timestamp}, row {rows.number[index]}: {rows.time[index]} is not a "
-            f"whole number of {frequency.alias} steps after the first one of its series"
-        )
-    return steps
-
-
-def _to_series(
-    rows: _Rows, part: slice, steps: NDArray[np.int64], item_id: str | None, freq: Frequency | None
-) -> FileSeries:
-    values = rows.target[part]
-    known = np.flatnonzero(~np.isnan(values))
-    if not known.size:
-        return FileSeries(item_id or None, values[:0], None, 0)
-    first, last = int(known[0]), int(known[-1])
-    grid = steps[first : last + 1] - steps[first]
-    target = np.full(int(grid[-1]) + 1, np.nan)
-    target[grid] = values[first : last + 1]
-    stamps = None
-    if freq is not None:
-        start = rows.time[part][first].astype("M8[us]").item()
-        stamps = np.array(freq.stamps(start, 0, len(target)), "M8[us]")
-    return FileSeries(item_id or None, target, stamps, len(target) - len(grid))
+def _repeats(rows: Rows) -> NDArray[np.bool_]:
+    repeats = np.zeros(len(rows), np.bool_)
+    repeats[1:] = (rows.item[1:] == rows.item[:-1]) & (rows.time[1:] == rows.time[:-1])
+    return repeats

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -13,6 +14,10 @@ from app.gateway.dialect_table import dialect_routes
 from app.gateway.exchange import exchange_of, header_of
 from app.keys import Key, KeyRing
 from app.settings import Settings
+
+_MOST_KNOWN_PATHS = 1024
+_LONGEST_KNOWN_PATH = 256
+"""Callers choose paths: what is remembered of them must stay small."""
 
 
 class Access(Enum):
@@ -30,6 +35,11 @@ ACCESS: Mapping[str, Access] = {
     "/v1/models/{model_name}/forecast": Access.KEY,
     "/v1/models/{model_name}/versions/{model_version}/forecast": Access.KEY,
     "/v1/series": Access.KEY,
+    "/v1/jobs": Access.KEY,
+    "/v1/jobs/{job_id}": Access.KEY,
+    "/v1/jobs/{job_id}/cancel": Access.KEY,
+    "/v1/jobs/{job_id}/result": Access.KEY,
+    "/v1/jobs/{job_id}/errors": Access.KEY,
     "/v1/models": Access.KEY,
     "/v1/models/{model_name}": Access.KEY,
     "/v1/models/{model_name}/versions/{model_version}": Access.KEY,
@@ -111,6 +121,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._routes = routes
+        self._find_known_route = lru_cache(_MOST_KNOWN_PATHS)(self._find_route)
         self._key_ring = key_ring
         self._admin_port = settings.admin_port
         self._access = access_table(settings)
@@ -129,7 +140,7 @@ class Guard:
             ForbiddenError: It may not do what its route does.
             HTTPException: Its route is not served on the port that it came to.
         """
-        if scope["type"] == "http" and (route := self._find_route(scope)):
+        if scope["type"] == "http" and (route := self._route_of(scope)):
             exchange = exchange_of(scope)
             exchange.route = route
             exchange.error_form = self._error_forms.get(route)
@@ -152,8 +163,14 @@ class Guard:
         if not key.is_admin:
             raise ForbiddenError("changing models needs a key with the admin scope")
 
-    def _find_route(self, scope: Scope) -> str | None:
+    def _route_of(self, scope: Scope) -> str | None:
+        path: str = scope["path"]
+        find = self._find_known_route if len(path) <= _LONGEST_KNOWN_PATH else self._find_route
+        return find(scope["method"], path, scope["root_path"])
+
+    def _find_route(self, method: str, path: str, root_path: str) -> str | None:
         """Return the template that the router will take; one for other methods comes second."""
+        scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
         partial: str | None = None
         for route in self._routes:
             match, _ = route.matches(scope)

@@ -1,13 +1,12 @@
 """Reads the body of a request within its limits, and watches whether the caller stays."""
 
 import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Protocol
 
 from backports import zstd
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from app.errors import (
@@ -16,9 +15,12 @@ from app.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
+from app.gateway.exchange import header_of
 
 _INLINE_COMPRESSED_BYTES = 2**12
+_SAVED_AT_ONCE_BYTES = 2**20
 _MAX_DIGITS = 20
+_UNWATCHED_S = 0.1
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Bits of window by content encoding: 15, plus 16 where the frame is that of gzip."""
 _ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
@@ -64,44 +66,94 @@ async def read_body(
         GatecastError: As ``read_json_body``, whatever the content type.
         CallerLeftError: The caller closed the connection first.
     """
-    headers = Headers(scope=scope)
-    sink = _make_sink(headers.get("content-encoding", "identity"), encodings, max_bytes)
-    declared = headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
-        raise _too_large(max_bytes)
+    sink = _make_sink(scope, encodings, max_bytes)
     try:
         async with asyncio.timeout(timeout_s):
-            await _receive_into(sink, receive)
+            while not await _receive_piece(sink, receive):
+                pass
     except TimeoutError as error:
         raise BodyTimeoutError(f"the body did not arrive within {timeout_s:g} s") from error
-    return sink.content()
+    sink.check_end()
+    return sink.take()
 
 
-@contextlib.asynccontextmanager
-async def cancel_when_caller_leaves(receive: Receive) -> AsyncGenerator[None]:
+async def save_body(
+    scope: Scope,
+    receive: Receive,
+    save: Callable[[bytes], object],
+    *,
+    encodings: Sequence[str],
+    max_bytes: int,
+    pause_s: float,
+) -> None:
+    """Hand a body of any kind on, decompressed, piece by piece, to ``save`` on another thread.
+
+    Args:
+        scope: Of the request.
+        receive: Of the request.
+        save: Takes the next piece; about a mebibyte, unless it was compressed well.
+        encodings: Content encodings that the body may have.
+        max_bytes: Most bytes, before or after decompression.
+        pause_s: Longest that the next piece may take to arrive.
+
+    Raises:
+        GatecastError: As ``read_json_body``, whatever the content type.
+        CallerLeftError: The caller closed the connection first.
+    """
+    sink = _make_sink(scope, encodings, max_bytes)
+    is_last = False
+    while not is_last:
+        try:
+            async with asyncio.timeout(pause_s):
+                is_last = await _receive_piece(sink, receive)
+        except TimeoutError as error:
+            raise BodyTimeoutError(f"nothing of the body arrived for {pause_s:g} s") from error
+        if is_last or sink.num_held >= _SAVED_AT_ONCE_BYTES:
+            await asyncio.to_thread(save, sink.take())
+    sink.check_end()
+
+
+class cancel_when_caller_leaves:  # noqa: N801 - reads as the function that it is like
     """Cancel what runs inside when the caller closes the connection; the body must have been read.
+
+    Nobody watches for the first tenth of a second: a task for it would cost more than most answers,
+    and one that comes so soon is written to nobody.
 
     Raises:
         CallerLeftError: The caller did.
     """
-    presence = asyncio.timeout(None)
-    try:
-        async with presence:
-            watcher = asyncio.create_task(_end_on_disconnect(receive, presence))
-            try:
-                yield
-            finally:
-                watcher.cancel()
-    except TimeoutError as error:
-        if presence.expired():
-            raise CallerLeftError from error
-        raise
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._presence = asyncio.timeout(None)
+        self._watcher: asyncio.Task[None] | None = None
 
-async def _end_on_disconnect(receive: Receive, presence: asyncio.Timeout) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    presence.reschedule(asyncio.get_running_loop().time())
+    async def __aenter__(self) -> None:
+        await self._presence.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_UNWATCHED_S, self._start, loop)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        try:
+            await self._presence.__aexit__(kind, error, trace)
+        except TimeoutError as timeout:
+            raise CallerLeftError from timeout
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watcher = loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._presence.reschedule(asyncio.get_running_loop().time())
 
 
 class _PlainSink:
@@ -109,20 +161,32 @@ class _PlainSink:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._received: bytes | bytearray = b""
+        self._num_received = 0
+        self._held: bytes | bytearray = b""
+
+    @property
+    def num_held(self) -> int:
+        """How many bytes wait to be taken."""
+        return len(self._held)
 
     def write(self, chunk: bytes) -> None:
-        if len(self._received) + len(chunk) > self._max_bytes:
+        self._num_received += len(chunk)
+        if self._num_received > self._max_bytes:
             raise _too_large(self._max_bytes)
-        if not self._received:
-            self._received = chunk  # most bodies are one chunk, which is not copied
+        if not self._held:
+            self._held = chunk  # most bodies are one chunk, which is not copied
             return
-        if isinstance(self._received, bytes):
-            self._received = bytearray(self._received)
-        self._received += chunk
+        if isinstance(self._held, bytes):
+            self._held = bytearray(self._held)
+        self._held += chunk
 
-    def content(self) -> bytes:
-        return bytes(self._received)
+    def take(self) -> bytes:
+        """Return what has come since it was last taken."""
+        held, self._held = bytes(self._held), b""
+        return held
+
+    def check_end(self) -> None:
+        """Any end is as good as another."""
 
 
 class _Inflater(Protocol):
@@ -150,21 +214,29 @@ class _InflatingSink:
         self._encoding = encoding.removeprefix("x-")
         self._max_bytes = max_bytes
         self._num_compressed = 0
-        self._received = bytearray()
+        self._num_received = 0
+        self._held = bytearray()
         self._inflater = _make_inflater(encoding)
+
+    @property
+    def num_held(self) -> int:
+        """How many bytes wait to be taken."""
+        return len(self._held)
 
     def write(self, chunk: bytes) -> None:
         if not chunk:
             return  # the end of a body, which zstd takes for more of it
         self._num_compressed += len(chunk)
-        room = self._max_bytes - len(self._received)
+        room = self._max_bytes - self._num_received
         if self._inflater.eof:
             raise self._goes_on()
         try:
-            self._received += self._inflater.decompress(chunk, room + 1)
+            inflated = self._inflater.decompress(chunk, room + 1)
         except (zlib.error, zstd.ZstdError) as error:
             raise MalformedBodyError(f"the body is not valid {self._encoding}") from error
-        if max(self._num_compressed, len(self._received)) > self._max_bytes:
+        self._held += inflated
+        self._num_received += len(inflated)
+        if max(self._num_compressed, self._num_received) > self._max_bytes:
             raise _too_large(self._max_bytes)
         if self._inflater.unused_data:
             raise self._goes_on()
@@ -172,24 +244,27 @@ class _InflatingSink:
     def _goes_on(self) -> MalformedBodyError:
         return MalformedBodyError(f"the body goes on after the end of its {self._encoding} data")
 
-    def content(self) -> bytes:
+    def take(self) -> bytes:
+        """Return what has come since it was last taken."""
+        held, self._held = bytes(self._held), bytearray()
+        return held
+
+    def check_end(self) -> None:
         if not self._inflater.eof:
             raise MalformedBodyError(f"the body is not valid {self._encoding}: it is cut off")
-        return bytes(self._received)
 
 
-async def _receive_into(sink: _PlainSink | _InflatingSink, receive: Receive) -> None:
-    is_last = False
-    while not is_last:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeftError
-        chunk: bytes = message.get("body", b"")
-        if isinstance(sink, _InflatingSink) and len(chunk) > _INLINE_COMPRESSED_BYTES:
-            await asyncio.to_thread(sink.write, chunk)  # may well grow a thousandfold
-        else:
-            sink.write(chunk)
-        is_last = not message.get("more_body", False)
+async def _receive_piece(sink: _PlainSink | _InflatingSink, receive: Receive) -> bool:
+    """Take the next piece of a body in; return whether it is the last one."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerLeftError
+    chunk: bytes = message.get("body", b"")
+    if isinstance(sink, _InflatingSink) and len(chunk) > _INLINE_COMPRESSED_BYTES:
+        await asyncio.to_thread(sink.write, chunk)  # may well grow a thousandfold
+    else:
+        sink.write(chunk)
+    return not message.get("more_body", False)
 
 
 def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
@@ -198,7 +273,9 @@ def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
     Raises:
         UnsupportedMediaTypeError: It has none of them, or another charset than UTF-8.
     """
-    content_type = Headers(scope=scope).get("content-type", "")
+    content_type = header_of(scope, b"content-type")
+    if content_type in media_types:
+        return content_type
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
     if media_type not in media_types or not {"utf-8", "utf8"}.issuperset(charsets):
@@ -209,15 +286,18 @@ def check_content_type(scope: Scope, media_types: Sequence[str]) -> str:
 
 
 def _make_sink(
-    encoding: str, encodings: Sequence[str], max_bytes: int
+    scope: Scope, encodings: Sequence[str], max_bytes: int
 ) -> _PlainSink | _InflatingSink:
-    encoding = encoding.strip().lower()
-    if encoding in {"identity", ""}:
-        return _PlainSink(max_bytes)
+    declared = header_of(scope, b"content-length")
+    encoding = header_of(scope, b"content-encoding").strip().lower()
+    if encoding not in {"identity", "", *encodings}:
+        known = " or ".join(name for name in encodings if not name.startswith("x-"))
+        raise UnsupportedMediaTypeError(f"Content-Encoding must be {known}, or left out")
+    if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > max_bytes:
+        raise _too_large(max_bytes)
     if encoding in encodings:
         return _InflatingSink(encoding, max_bytes)
-    known = " or ".join(name for name in encodings if not name.startswith("x-"))
-    raise UnsupportedMediaTypeError(f"Content-Encoding must be {known}, or left out")
+    return _PlainSink(max_bytes)
 
 
 def _too_large(max_bytes: int) -> PayloadTooLargeError:

@@ -105,6 +105,8 @@ class Catalog:
     def __init__(self, runners: Runners) -> None:
         self._runners = runners
         self._turns: dict[str, float] = {}
+        self._known: list[ModelVersion] = []
+        self._ready: dict[tuple[str, str | None], ReadyModel] = {}
 
     def models(self) -> list[ServedModel]:
         """List all models by name."""
@@ -170,6 +172,17 @@ class Catalog:
             ModelNotFoundError: There is no such model or version.
             ModelNotReadyError: It did not load, or no runner is up.
         """
+        known = list(self._runners.models())
+        if known != self._known:
+            self._known = known
+            self._ready.clear()
+        found = self._ready.get((model_name, model_version))
+        if found is None:
+            found = self._find_ready(model_name, model_version)
+            self._ready[model_name, model_version] = found
+        return found
+
+    def _find_ready(self, model_name: str, model_version: str | None) -> ReadyModel:
         version = self.find_version(model_name, model_version)
         if version.interface is None:
             raise ModelNotReadyError(

@@ -1,16 +1,35 @@
 """Cuts the rows of one request into padded chunks of similar lengths."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.gateway.preparation import Row
-from app.settings import Settings
 from app.tensors import Tensors
 
 
-def cut_into_chunks(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
+class RunLimits(Protocol):
+    """Bounds of one model run, as in Settings."""
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows."""
+        ...
+
+    @property
+    def max_batch_steps(self) -> int:
+        """Most padded steps."""
+        ...
+
+    @property
+    def max_padding_share(self) -> float:
+        """Most padding, as a share of all steps."""
+        ...
+
+
+def cut_into_chunks(rows: Sequence[Row], limits: RunLimits) -> list[list[Row]]:
     """Group rows by length, within the limits of rows, padded steps and padding of one model run.
 
     A row that is over the limit of steps by itself has a chunk of its own.
@@ -22,9 +41,9 @@ def cut_into_chunks(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
         num_rows = len(chunks[-1]) + 1 if chunks else 1
         padded, steps = num_rows * length, num_steps + length
         fits = (
-            num_rows <= settings.max_batch_size
-            and padded <= settings.max_batch_steps
-            and padded - steps <= settings.max_padding_share * padded
+            num_rows <= limits.max_batch_size
+            and padded <= limits.max_batch_steps
+            and padded - steps <= limits.max_padding_share * padded
         )
         if chunks and fits:
             chunks[-1].append(row)

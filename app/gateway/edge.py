@@ -3,15 +3,16 @@
 Plain ASGI, so that the layers below still notice when a caller leaves.
 """
 
-import logging
+import functools
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.gateway.body import CallerLeftError
 from app.gateway.drain import Drain
 from app.gateway.exchange import CALLER_LEFT_STATUS, Exchange, begin_exchange, exchange_of
 from app.gateway.problems import problem_response
-from app.logs import REQUEST_ID
+from app.logs import REQUEST_ID, log_access
 from app.metrics import REQUEST_DURATION, REQUESTS
 
 _SAFE_HEADERS = {
@@ -23,8 +24,6 @@ _SAFE_HEADERS = {
     b"cache-control": b"no-store",
 }
 """Sent with every answer that does not set them itself."""
-
-access_logger = logging.getLogger("gatecast.access")
 
 
 class Edge:
@@ -77,7 +76,10 @@ class Edge:
         exchange.status = message["status"]
         headers = list(message.get("headers", ()))
         present = {name for name, _ in headers}
-        headers += [item for item in _SAFE_HEADERS.items() if item[0] not in present]
+        if present.isdisjoint(_SAFE_HEADERS):
+            headers += _SAFE_HEADERS.items()
+        else:
+            headers += [item for item in _SAFE_HEADERS.items() if item[0] not in present]
         headers.append((b"x-request-id", exchange.request_id.encode()))
         if exchange.model_digest:
             headers.append((b"x-model-digest", f"sha256={exchange.model_digest}".encode()))
@@ -88,10 +90,18 @@ class Edge:
     def _record(self, exchange: Exchange) -> None:
         status = exchange.status or CALLER_LEFT_STATUS
         model = (exchange.model_name, exchange.model_version)
-        REQUESTS.labels(exchange.route, *model, str(status)).inc()
-        REQUEST_DURATION.labels(exchange.route, *model).observe(exchange.duration_s)
+        requests, duration = _metrics_of(exchange.route, model, status)
+        requests.inc()
+        duration.observe(exchange.duration_s)
         if self._access_log:
-            access_logger.info("request", extra=_log_fields(exchange, status))
+            log_access(_log_fields(exchange, status))
+
+
+@functools.cache
+def _metrics_of(route: str, model: tuple[str, str], status: int) -> tuple[Counter, Histogram]:
+    """Look the metrics of some labels up once; they are kept for ever in any case."""
+    requests = REQUESTS.labels(route, *model, str(status))
+    return requests, REQUEST_DURATION.labels(route, *model)
 
 
 def _log_fields(exchange: Exchange, status: int) -> dict[str, object]:

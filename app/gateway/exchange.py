@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
@@ -18,10 +19,14 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer; times are of ``time.monotonic()``."""
+    """One request and its answer; times are of ``time.monotonic()``.
+
+    Of a header that comes several times, ``headers`` holds the first.
+    """
 
     method: str
     request_id: str
+    headers: Mapping[bytes, bytes]
     started: float = field(default_factory=time.monotonic)
     route: str = UNMATCHED_ROUTE
     model_name: str = ""
@@ -45,9 +50,10 @@ class Exchange:
 
 def begin_exchange(scope: Scope) -> Exchange:
     """Start to record the request of ``scope``; a sane ``X-Request-ID`` becomes its id."""
-    given = header_of(scope, b"x-request-id")
-    is_sane = _SANE_REQUEST_ID.fullmatch(given) is not None
-    exchange = Exchange(scope["method"], given if is_sane else secrets.token_hex(16))
+    headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    is_sane = given and _SANE_REQUEST_ID.fullmatch(given) is not None
+    exchange = Exchange(scope["method"], given if is_sane else secrets.token_hex(16), headers)
     scope[_KEY] = exchange
     return exchange
 
@@ -58,7 +64,15 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
+def owner_of(scope: Scope) -> str | None:
+    """Return the key for which states may be kept; None where the caller wants none kept.
+
+    ``Cache-Control: no-store`` in a request says so (RFC 9111, section 5.2.1.5).
+    """
+    directives = header_of(scope, b"cache-control").lower().split(",")
+    return None if "no-store" in map(str.strip, directives) else exchange_of(scope).key_id
+
+
 def header_of(scope: Scope, name: bytes) -> str:
     """Return the first header of that lower-case name, or an empty text."""
-    values = (value for key, value in scope["headers"] if key == name)
-    return next(values, b"").decode("latin-1")
+    return exchange_of(scope).headers.get(name, b"").decode("latin-1")

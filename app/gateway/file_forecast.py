@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Annotated
 
+import numpy as np
 from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
@@ -18,9 +19,11 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles
-from app.files.series import FileContent, FileSeries
+from app.files.series import FileSeries, RefusedSeries
+from app.files.streaming import SeriesOptions, SeriesStream
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.catalog import Forecaster
+from app.gateway.exchange import owner_of
 from app.gateway.file_reader import FileReader
 from app.gateway.file_types import format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
@@ -85,9 +88,9 @@ class FileForecasts:
         """Forecast every series of the body."""
         _check_covariates(model)
         content = await self._reader.read(
-            request, options.roles, options.freq, lambda _, content: content
+            request, SeriesOptions(roles=options.roles, freq=options.freq), _FileContent
         )
-        asked = _Asked(content, options, model)
+        asked = _Asked(content, options, model, owner_of(request.scope))
         parts = self._forecast_parts(asked)
         first = await anext(parts)  # so that what is wrong with the request is a problem, not a cut
         answer_format, media_type = _answer_format(Headers(scope=request.scope))
@@ -112,14 +115,27 @@ class FileForecasts:
     async def _forecast_part(self, asked: "_Asked", part: Sequence[FileSeries]) -> Forecast:
         prepared = await asyncio.to_thread(self._service.prepare, asked.request(part), asked.model)
         deadline = time.monotonic() + self._settings.request_timeout_s
-        return await self._service.forecast(prepared, asked.model, deadline=deadline)
+        return await self._service.forecast(
+            prepared, asked.model, deadline=deadline, owner=asked.owner
+        )
+
+
+class _FileContent:
+    def __init__(self, stream: SeriesStream) -> None:
+        self.freq = stream.freq
+        self.series = [
+            one for one in stream if not isinstance(one, RefusedSeries) and len(one.target)
+        ]
 
 
 class _Asked:
     """What a file and its options ask of a model."""
 
-    def __init__(self, content: FileContent, options: FileOptions, model: Forecaster) -> None:
+    def __init__(
+        self, content: _FileContent, options: FileOptions, model: Forecaster, owner: str | None
+    ) -> None:
         self.content = content
+        self.owner = owner
         self.model = model
         self._options = options
         self._levels = options.levels()
@@ -137,8 +153,9 @@ class _Asked:
     def _to_series(self, series: FileSeries) -> Series:
         kept = series.target[-self.model.card.context_length :]
         start = None
-        if series.stamps is not None:
-            start = format_stamps_of(series.stamps[-len(kept) :][:1])[0]
+        first = series.stamp_at(len(series.target) - len(kept))
+        if first is not None:
+            start = format_stamps_of(np.array([first]))[0]
         return Series(item_id=series.item_id, start=start, target=kept.tolist())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import UnsupportedMediaTypeError
-from app.files.reading import FileFormat
+from app.files.raw import FileFormat
 
 MEDIA_TYPES: dict[str, FileFormat] = {
     "text/csv": "csv",

@@ -1,5 +1,6 @@
 """``POST /v1/series``: a file in, its series out, in the form that a forecast request takes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from starlette.responses import Response
 
 from app.errors import PayloadTooLargeError
 from app.files.columns import ColumnRoles
-from app.files.reading import RawTable
-from app.files.series import FileContent, FileSeries
+from app.files.series import FileSeries, RefusedSeries
+from app.files.streaming import SeriesOptions, SeriesStream
 from app.gateway.file_reader import FileReader
 from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_stamps_of
 from app.settings import Settings
@@ -74,18 +75,32 @@ class FileEndpoints:
     ) -> Response:
         """Read the series of a CSV, JSON Lines or Parquet file in long format."""
         roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
-        answer = await self._reader.read(request, roles, freq or None, self._encode)
+        options = SeriesOptions(roles=roles, freq=freq or None)
+        answer = await self._reader.read(request, options, self._encode)
         return Response(answer, media_type="application/json")
 
-    def _encode(self, raw: RawTable, content: FileContent) -> bytes:
-        self._check_size(content)
-        return encode_content(raw, content)
+    def _encode(self, stream: SeriesStream) -> bytes:
+        return encode_content(stream, self._gather(stream))
 
-    def _check_size(self, content: FileContent) -> None:
-        if len(content.series) > self._settings.max_series:
-            raise PayloadTooLargeError(
-                f"the file may hold at most {self._settings.max_series} series"
-            )
+    def _gather(self, stream: SeriesStream) -> list[FileSeries]:
+        """Return all series, as long as an answer can hold them."""
+        gathered: list[FileSeries] = []
+        num_steps = num_series = 0
+        for series in stream:
+            if isinstance(series, RefusedSeries):
+                raise series.error
+            num_steps += len(series.target)
+            num_series += bool(len(series.target))
+            if num_series > self._settings.max_series:
+                raise PayloadTooLargeError(
+                    f"the file may hold at most {self._settings.max_series} series"
+                )
+            if num_steps > self._settings.max_steps:
+                raise PayloadTooLargeError(
+                    f"with gaps filled there are more than {self._settings.max_steps} values"
+                )
+            gathered.append(series)
+        return gathered
 
 
 def series_request_body() -> dict[str, Any]:
@@ -95,28 +110,29 @@ def series_request_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def encode_content(raw: RawTable, content: FileContent) -> bytes:
+def encode_content(stream: SeriesStream, gathered: Sequence[FileSeries]) -> bytes:
     """Write a ``FoundFile``."""
-    columns = content.columns
+    columns = stream.columns
     answer = {
         "columns": {
             "item_id": columns.item_id,
             "timestamp": columns.timestamp,
             "target": columns.target,
         },
-        "all_columns": raw.table.column_names,
-        "separator": raw.separator,
-        "freq": content.freq,
-        "num_rows": content.num_rows,
-        "num_repeated": content.num_repeated,
-        "without_values": content.without_values,
-        "series": [_encode_series(series) for series in content.series],
+        "all_columns": stream.column_names,
+        "separator": stream.separator,
+        "freq": stream.freq,
+        "num_rows": stream.num_rows,
+        "num_repeated": sum(series.num_repeated for series in gathered),
+        "without_values": [str(one.item_id) for one in gathered if not len(one.target)],
+        "series": [_encode_series(series) for series in gathered if len(series.target)],
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _encode_series(series: FileSeries) -> dict[str, Any]:
-    timestamps = None if series.stamps is None else format_stamps_of(series.stamps)
+    stamps = series.stamps
+    timestamps = None if stamps is None else format_stamps_of(stamps)
     return {
         "item_id": series.item_id,
         "start": timestamps[0] if timestamps else None,

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Header, Path, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
-from app.gateway.exchange import exchange_of, header_of
+from app.gateway.exchange import exchange_of, header_of, owner_of
 from app.gateway.file_forecast import FileForecasts, FileOptions, FileQuery
 from app.gateway.file_types import is_file
 from app.gateway.preparation import PreparedRequest
@@ -20,9 +21,10 @@ from app.gateway.problems import series_error
 from app.gateway.service import Forecast, ForecastService, SeriesQuantiles
 from app.settings import Settings
 
+LARGEST_TIMEOUT_MS = 86_400_000
+
 _INLINE_BYTES = 2**18
 _INLINE_SERIES = 512
-_LARGEST_TIMEOUT_MS = 86_400_000
 
 ModelName = Annotated[
     str, Path(description="Name of a model in the model repository.", examples=["monthly"])
@@ -41,7 +43,7 @@ TimeoutMs = Annotated[
     Header(
         alias="X-Request-Timeout-Ms",
         ge=1,
-        le=_LARGEST_TIMEOUT_MS,
+        le=LARGEST_TIMEOUT_MS,
         description="Milliseconds that the request may take; only shortens the service's limit.",
     ),
 ]
@@ -64,7 +66,7 @@ class ForecastEndpoints:
         request: Request,
         model_name: ModelName,
         options: FileQuery,
-        timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS,
+        timeout_ms: TimeoutMs = LARGEST_TIMEOUT_MS,
     ) -> Response:
         """Forecast series with the default version of a model, or one that has a share of these.
 
@@ -72,7 +74,9 @@ class ForecastEndpoints:
         """
         if is_file(request.headers.get("content-type", "")):
             return await self._answer_file(request, model_name, None, options)
-        return await self._answer(request, model_name, None, timeout_ms=timeout_ms)
+        return await self.answer(
+            request.scope, request.receive, model_name, None, timeout_ms=timeout_ms
+        )
 
     async def forecast_version(
         self,
@@ -80,48 +84,59 @@ class ForecastEndpoints:
         model_name: ModelName,
         model_version: VersionOrLabel,
         options: FileQuery,
-        timeout_ms: TimeoutMs = _LARGEST_TIMEOUT_MS,
+        timeout_ms: TimeoutMs = LARGEST_TIMEOUT_MS,
     ) -> Response:
         """Forecast series with one version of a model, by its number or label."""
         if is_file(request.headers.get("content-type", "")):
             return await self._answer_file(request, model_name, model_version, options)
-        return await self._answer(request, model_name, model_version, timeout_ms=timeout_ms)
+        return await self.answer(
+            request.scope, request.receive, model_name, model_version, timeout_ms=timeout_ms
+        )
 
     async def _answer_file(
         self, request: Request, model_name: str, model_version: str | None, options: FileOptions
     ) -> Response:
-        model = self._find(request, model_name, model_version)
+        model = self._find(request.scope, model_name, model_version)
         return await self._files.answer(request, model, options)
 
-    async def _answer(
+    async def answer(
         self,
-        request: Request,
+        scope: Scope,
+        receive: Receive,
         model_name: str,
         model_version: str | None,
         *,
         timeout_ms: int,
     ) -> Response:
-        model = self._find(request, model_name, model_version)
-        prepared = await self._read(request, model)
+        """Forecast the series of a JSON body; None means the default version, or one with a share.
+
+        Raises:
+            GatecastError: There is no such model, the request is wrong, or it can not be run now.
+            CallerLeftError: The caller closed the connection.
+        """
+        model = self._find(scope, model_name, model_version)
+        prepared = await self._read(scope, receive, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
-        async with cancel_when_caller_leaves(request.receive):
-            deadline = exchange_of(request.scope).started + limit_s
-            forecast = await self._service.forecast(prepared, model, deadline=deadline)
+        async with cancel_when_caller_leaves(receive):
+            deadline = exchange_of(scope).started + limit_s
+            forecast = await self._service.forecast(
+                prepared, model, deadline=deadline, owner=owner_of(scope)
+            )
             content = await _encode(forecast)
         return Response(content, media_type="application/json")
 
-    def _find(self, request: Request, model_name: str, model_version: str | None) -> Forecaster:
+    def _find(self, scope: Scope, model_name: str, model_version: str | None) -> Forecaster:
         if model_version is None:
-            model_version = self._catalog.draw(model_name, header_of(request.scope, TRAFFIC_KEY))
+            model_version = self._catalog.draw(model_name, header_of(scope, TRAFFIC_KEY))
         model = self._catalog.find_forecaster(model_name, model_version)
-        exchange = exchange_of(request.scope)
+        exchange = exchange_of(scope)
         exchange.name_model(model.model_name, model.model_version, model.digest)
         return model
 
-    async def _read(self, request: Request, model: Forecaster) -> PreparedRequest:
+    async def _read(self, scope: Scope, receive: Receive, model: Forecaster) -> PreparedRequest:
         body = await read_json_body(
-            request.scope,
-            request.receive,
+            scope,
+            receive,
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
@@ -132,7 +147,8 @@ class ForecastEndpoints:
             return await asyncio.to_thread(self._prepare, body, model)
 
     def _prepare(self, body: bytes, model: Forecaster) -> PreparedRequest:
-        return self._service.prepare(decode_request(body), model)
+        max_horizon = model.card.horizon * self._settings.max_horizon_factor
+        return self._service.prepare(decode_request(body), model, max_horizon=max_horizon)
 
 
 async def _encode(forecast: Forecast) -> bytes:
@@ -171,4 +187,5 @@ def encode_forecast_series(
 
 def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:
     content: dict[str, Any] = {} if one.timestamps is None else {"timestamps": one.timestamps}
-    return content | {"quantiles": dict(zip(names, one.quantiles, strict=True))}
+    content["quantiles"] = dict(zip(names, one.quantiles, strict=True))
+    return content | {"notes": one.notes} if one.notes else content

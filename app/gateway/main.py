@@ -1,6 +1,7 @@
 """Puts the gateway together: routes, error rendering, access and the outermost layer."""
 
 import functools
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from app.errors import GatecastError
 from app.gateway.access import Guard, access_table, check_access_table
@@ -16,11 +18,15 @@ from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
 from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
 from app.gateway.drain import Drain
 from app.gateway.edge import Edge
+from app.gateway.exchange import exchange_of
 from app.gateway.file_forecast import FileForecasts
 from app.gateway.file_reader import FileReader
 from app.gateway.files import FileEndpoints, FoundFile, series_request_body
 from app.gateway.forecast import ForecastEndpoints
 from app.gateway.health import HealthEndpoints, Liveness, Readiness
+from app.gateway.hot_routes import HotRoutes
+from app.gateway.job_routes import JOB_SCHEMAS, JOBS_TAG, add_job_routes
+from app.gateway.jobs import JobEndpoints
 from app.gateway.labels import LabelEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
@@ -37,12 +43,14 @@ from app.gateway.pages import PageEndpoints, installed_version
 from app.gateway.problems import problem_response
 from app.gateway.runner_client import Runners
 from app.gateway.service import ForecastService
+from app.jobs.desk import JobDesk
 from app.keys import KeyRing
 from app.settings import Settings
 
 _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
     {"name": "models", "description": "What is served, and how good it is."},
+    JOBS_TAG,
     OIP_TAG,
     DIALECTS_TAG,
     {"name": "operations", "description": "Probes and metrics."},
@@ -58,7 +66,8 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
         drain: Says when the process is stopping.
 
     Raises:
-        StartupError: The keys file is not sound, or a route has no entry in the access table.
+        StartupError: The keys file is not sound, the folder of jobs can not be used, or a route has
+            no entry in the access table.
     """
     app = FastAPI(
         title="gatecast",
@@ -69,17 +78,21 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at every request
     )
     catalog = Catalog(runners)
     health = HealthEndpoints(runners, drain)
     service = ForecastService(runners, settings)
     reader = FileReader(settings)
     files = FileForecasts(service, reader, settings)
-    _add_forecast_routes(app, ForecastEndpoints(service, catalog, files, settings))
+    forecast = ForecastEndpoints(service, catalog, files, settings)
+    infer = InferEndpoints(service, catalog, settings)
+    _add_forecast_routes(app, forecast)
     _add_file_routes(app, FileEndpoints(reader, settings))
+    add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
     add_oip_routes(
         app,
-        InferEndpoints(service, catalog, settings),
+        infer,
         OipEndpoints(runners, health, settings),
         LabelEndpoints(runners, settings),
     )
@@ -92,13 +105,23 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
         app.add_exception_handler(kind, _answer_problem)
     key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
     routes = check_access_table(app.routes, access_table(settings))
+    app.add_middleware(HotRoutes, forecast=forecast, infer=infer)
     app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": _methods_of(request)})
     return problem_response(request.scope, error)
+
+
+def _methods_of(request: Request) -> str:
+    """Return the methods of all routes at the path of a request; one route knows only its own."""
+    path = exchange_of(request.scope).route
+    routes = (one for one in request.app.routes if isinstance(one, Route) and one.path == path)
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 def _add_forecast_routes(app: FastAPI, endpoints: ForecastEndpoints) -> None:
@@ -197,7 +220,7 @@ def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
 def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
     @functools.cache
     def document() -> bytes:
-        return orjson.dumps(build_openapi(app, settings, DIALECT_SCHEMAS))
+        return orjson.dumps(build_openapi(app, settings, (*JOB_SCHEMAS, *DIALECT_SCHEMAS)))
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")

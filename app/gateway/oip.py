@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from app.gateway.body import cancel_when_caller_leaves, read_body
 from app.gateway.catalog import Catalog, ReadyModel
@@ -29,6 +30,7 @@ from app.wire import SequencePart
 HEADER_LENGTH = "Inference-Header-Content-Length"
 CONTENT_ENCODINGS = ("gzip", "deflate")
 
+_HEADER_LENGTH_KEY = HEADER_LENGTH.lower().encode()
 _INLINE_BYTES = 2**18
 
 
@@ -46,29 +48,33 @@ class InferEndpoints:
 
         Requests of equal `X-Traffic-Key` headers, and those of one sequence, meet one version.
         """
-        return await self._answer(request, model_name, None)
+        return await self.answer(request.scope, request.receive, model_name, None)
 
     async def infer_version(
         self, request: Request, model_name: ModelName, model_version: VersionOrLabel
     ) -> Response:
         """Run tensors through one version of a model, by its number or label."""
-        return await self._answer(request, model_name, model_version)
+        return await self.answer(request.scope, request.receive, model_name, model_version)
 
-    async def _answer(
-        self, request: Request, model_name: str, model_version: str | None
+    async def answer(
+        self, scope: Scope, receive: Receive, model_name: str, model_version: str | None
     ) -> Response:
-        exchange = exchange_of(request.scope)
-        model = self._find(
-            request, model_name, model_version, header_of(request.scope, TRAFFIC_KEY)
-        )
-        asked = await self._read(request, model)
+        """Run the tensors of a body; None means the default version, or one with a share.
+
+        Raises:
+            GatecastError: There is no such model, the request is wrong, or it can not be run now.
+            CallerLeftError: The caller closed the connection.
+        """
+        exchange = exchange_of(scope)
+        model = self._find(scope, model_name, model_version, header_of(scope, TRAFFIC_KEY))
+        asked = await self._read(scope, receive, model)
         if asked.sequence is not None:  # all of its requests meet one version
             key = f"{exchange.key_id}\n{asked.sequence.id!r}"
-            model = self._find(request, model_name, model_version, key)
+            model = self._find(scope, model_name, model_version, key)
         inputs = fit_inputs(asked.inputs, model.interface)
         wanted = wanted_outputs(asked, model.interface)
         limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
-        async with cancel_when_caller_leaves(request.receive):
+        async with cancel_when_caller_leaves(receive):
             outputs = await self._service.infer(
                 inputs,
                 [output.name for output in wanted],
@@ -78,28 +84,28 @@ class InferEndpoints:
                 sequence=_to_part(asked.sequence, model, owner=exchange.key_id),
             )
             answer = await _encode(asked.id, model, outputs, wanted)
-            return await _respond(answer, request.headers.get("accept-encoding", ""))
+            return await _respond(answer, header_of(scope, b"accept-encoding"))
 
     def _find(
-        self, request: Request, model_name: str, model_version: str | None, key: str
+        self, scope: Scope, model_name: str, model_version: str | None, key: str
     ) -> ReadyModel:
         version = model_version or self._catalog.draw(model_name, key)
         model = self._catalog.find_ready(model_name, version)
-        exchange = exchange_of(request.scope)
-        exchange.name_model(model.model_name, model.model_version, model.digest)
+        exchange_of(scope).name_model(model.model_name, model.model_version, model.digest)
         return model
 
-    async def _read(self, request: Request, model: ReadyModel) -> TensorRequest:
+    async def _read(self, scope: Scope, receive: Receive, model: ReadyModel) -> TensorRequest:
         # The content type never decides: no client of the protocol sets a useful one.
         body = await read_body(
-            request.scope,
-            request.receive,
+            scope,
+            receive,
             encodings=CONTENT_ENCODINGS,
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
-        length = parse_header_length(request.headers.get(HEADER_LENGTH), len(body))
-        if not length and HEADER_LENGTH.lower() in request.headers:
+        given = exchange_of(scope).headers.get(_HEADER_LENGTH_KEY)
+        length = parse_header_length(given, len(body))
+        if not length and given is not None:
             return parse_raw_request(body, raw_input(model.interface))
         if len(body) <= _INLINE_BYTES:
             return parse_request(body, length)

@@ -100,7 +100,7 @@ class TensorRequest:
     sequence: SequenceFlags | None = None
 
 
-def parse_header_length(text: str | None, num_bytes: int) -> int:
+def parse_header_length(text: bytes | None, num_bytes: int) -> int:
     """Return how many bytes of a body are JSON; 0 marks a raw request.
 
     Raises:
@@ -108,7 +108,7 @@ def parse_header_length(text: str | None, num_bytes: int) -> int:
     """
     if text is None:
         return num_bytes
-    is_number = re.fullmatch(r"[0-9]{1,18}", text.strip()) is not None
+    is_number = re.fullmatch(rb"[0-9]{1,18}", text.strip()) is not None
     if not is_number or int(text) > num_bytes:
         raise MalformedBodyError(
             "Inference-Header-Content-Length must be the number of JSON bytes, at most"

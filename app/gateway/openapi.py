@@ -32,6 +32,7 @@ STATUS_DESCRIPTIONS = {
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",
+    429: "The API key asks for more than it may have; see `Retry-After`.",
     500: "The model run failed.",
     501: "The protocol has this, the service does not.",
     503: "The model is not ready, or the service is overloaded or stops; see `Retry-After`.",

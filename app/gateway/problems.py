@@ -78,9 +78,17 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ModelRefusedError: ProblemKind(422, "model-refused", "The model file is refused"),
     errors.ConfigError: ProblemKind(422, "config-refused", "The model's config.toml is refused"),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),
+    errors.JobsOffError: ProblemKind(404, "jobs-off", "Bulk jobs are switched off"),
+    errors.JobNotFoundError: ProblemKind(404, "job-not-found", "There is no such job"),
+    errors.JobConflictError: ProblemKind(409, "job-conflict", "The job's state does not allow it"),
+    errors.IdempotencyKeyReusedError: ProblemKind(
+        422, "idempotency-key-reused", "The Idempotency-Key was used for something else"
+    ),
+    errors.TooManyJobsError: ProblemKind(429, "too-many-jobs", "The key has too many jobs"),
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),
     errors.OverloadedError: ProblemKind(503, "overloaded", "The service is overloaded"),
+    errors.StorageError: ProblemKind(503, "storage", "The disk takes nothing more now"),
     errors.ShuttingDownError: ProblemKind(503, "shutting-down", "The service is shutting down"),
     errors.DeadlineExceededError: ProblemKind(504, "deadline-exceeded", "The time ran out"),
     errors.EngineError: ProblemKind(500, "engine-error", "The model run failed", is_internal=True),
@@ -90,6 +98,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ArtifactError: ProblemKind(
         500, "artifact-error", "The model file is broken", is_internal=True
     ),
+    errors.BulkRunError: _BUG,
     errors.RemoteError: _BUG,
     errors.StartupError: _BUG,
     RequestValidationError: ProblemKind(422, "invalid-request", "The request is not valid"),

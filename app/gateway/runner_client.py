@@ -24,6 +24,7 @@ from app.errors import (
     OverloadedError,
     RetryableError,
 )
+from app.gateway.affinity import choose_keeper, history_key
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics, load_statistics, statistics_file
@@ -49,6 +50,8 @@ from app.wire import (
 )
 
 _RECONNECT_DELAY_S = 0.05
+_MOST_AHEAD = 16
+"""Requests of the same size that a runner may be ahead of another: about one run takes them in."""
 
 _decoder = msgspec.msgpack.Decoder(ToGateway)
 
@@ -88,8 +91,9 @@ class Inference:
     Attributes:
         deadline: Time of ``time.monotonic()``.
         steps: Padded steps of all rows.
-        priority: 1 is the highest, 0 leaves it to the service.
+        priority: 1 is the highest, 0 leaves it to the service; see also ``BACKGROUND_PRIORITY``.
         sequence: Where the request stands in a sequence, whose states the runner puts in.
+        owner: Id of the caller's key, where states may be kept for it; None where not.
     """
 
     model_name: str
@@ -100,6 +104,7 @@ class Inference:
     steps: int
     priority: int = 0
     sequence: SequencePart | None = None
+    owner: str | None = None
 
 
 ChangeAction = Literal["load", "unload"]
@@ -153,7 +158,8 @@ class Runners(Protocol):
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner; cancelling the call cancels the request.
 
-        A part of a sequence goes to the runner that keeps it.
+        Where states may be kept, a history goes to the same runner as long as that one is not much
+        busier than the others. A part of a sequence goes to the runner that keeps it.
 
         Raises:
             InvalidInputError: The tensors do not fit the model.
@@ -195,6 +201,8 @@ class RunnerPool:
         self._max_queue_steps = max_queue_steps
         self._connections: dict[Path, RunnerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._listed: list[tuple[ModelVersion, ...]] = []
+        self._models: list[ModelVersion] = []
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
@@ -219,13 +227,16 @@ class RunnerPool:
 
     def models(self) -> Sequence[ModelVersion]:
         """List every version that a runner has looked at; while they change, runners may differ."""
-        found: dict[tuple[str, int], ModelVersion] = {}
-        for connection in self._connections.values():
-            for model in connection.models:
+        listed = [connection.models for connection in self._connections.values()]
+        if listed != self._listed:  # compares by identity first: nothing is looked into
+            self._listed = listed
+            found: dict[tuple[str, int], ModelVersion] = {}
+            for model in itertools.chain.from_iterable(listed):
                 key = (model.model_name, model.model_version)
                 if key not in found or model.is_ready:
                     found[key] = model
-        return list(found.values())
+            self._models = list(found.values())
+        return self._models
 
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
@@ -236,7 +247,7 @@ class RunnerPool:
             key = (inference.model_name, inference.model_version)
             # A version that no runner lists any more was replaced a moment ago: all still have it.
             holders = [c for c in live if key in c.ready_versions] or live
-            connection = min(holders, key=lambda c: c.outstanding_steps)
+            connection = _choose(inference, holders)
         else:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
@@ -303,7 +314,7 @@ class RunnerPool:
         while True:
             with contextlib.suppress(OSError):
                 _, connection = await loop.create_unix_connection(
-                    partial(RunnerConnection, self.connected), str(path)
+                    partial(RunnerConnection, self.connected, path.name), str(path)
                 )
                 self._connections[path] = connection
                 await connection.lost.wait()
@@ -316,10 +327,12 @@ class RunnerConnection(FrameProtocol):
 
     Args:
         described: Set when the runner has said what it serves.
+        name: The same in all gateways, and after a restart of the runner.
     """
 
-    def __init__(self, described: asyncio.Event) -> None:
+    def __init__(self, described: asyncio.Event, name: str) -> None:
         super().__init__()
+        self.name = name
         self._described = described
         self.device = ""
         self.models: tuple[ModelVersion, ...] = ()
@@ -415,6 +428,17 @@ class RunnerConnection(FrameProtocol):
         return None if call is None or call.done() else call
 
 
+def _choose(inference: Inference, holders: Sequence[RunnerConnection]) -> RunnerConnection:
+    """Return the runner that keeps the states of the first history, else the least loaded one."""
+    least = min(holders, key=lambda c: c.outstanding_steps)
+    if inference.owner is None or len(holders) == 1:
+        return least
+    key = history_key(inference.owner, inference.model_name, inference.inputs)
+    keeper = holders[choose_keeper(key, [c.name for c in holders])]
+    limit = least.outstanding_steps + _MOST_AHEAD * inference.steps
+    return keeper if keeper.outstanding_steps <= limit else least
+
+
 def _no_runner() -> ModelNotReadyError:
     return ModelNotReadyError("the runner is not up; it is being started again")
 
@@ -429,6 +453,7 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
         outputs=list(inference.outputs),
         priority=inference.priority,
         sequence=inference.sequence,
+        owner=inference.owner,
     )
 
 

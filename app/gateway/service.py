@@ -15,10 +15,12 @@ from app.errors import (
     ModelOutputError,
     PayloadTooLargeError,
 )
+from app.extrapolation import join_blocks, median_index
 from app.gateway.catalog import Forecaster, ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
-from app.gateway.forecast_schemas import ForecastRequest
-from app.gateway.preparation import PreparedRequest, Row, prepare_request
+from app.gateway.following import follow_rows
+from app.gateway.forecast_schemas import ForecastRequest, Note
+from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
 from app.gateway.runner_client import Inference, Runners
 from app.metrics import SERIES
 from app.settings import Settings
@@ -34,6 +36,7 @@ class SeriesQuantiles:
 
     quantiles: NDArray[np.float32]
     timestamps: Sequence[str] | None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,32 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
-    def prepare(self, request: ForecastRequest, model: Forecaster) -> PreparedRequest:
+    def prepare(
+        self, request: ForecastRequest, model: Forecaster, *, max_horizon: int | None = None
+    ) -> PreparedRequest:
         """Check a request and turn its series into rows; a wrong one is refused in its place.
 
         This only computes; a large request is better prepared off the event loop.
 
+        Args:
+            request: What is asked for.
+            model: What to forecast with.
+            max_horizon: Most steps ahead; None for the model's horizon.
+
         Raises:
             InvalidInputError: The request, or every series in it, is wrong.
         """
-        return prepare_request(request, model.card, self._settings)
+        return prepare_request(
+            request, model.card, self._settings, max_horizon=max_horizon or model.card.horizon
+        )
 
     async def forecast(
-        self, prepared: PreparedRequest, model: Forecaster, *, deadline: float
+        self,
+        prepared: PreparedRequest,
+        model: Forecaster,
+        *,
+        deadline: float,
+        owner: str | None = None,
     ) -> Forecast:
         """Forecast all series of a request that ``prepare`` made for the same model.
 
@@ -74,15 +91,18 @@ class ForecastService:
             prepared: The series.
             model: What to forecast them with.
             deadline: Time of ``time.monotonic()`` by which the answer is needed.
+            owner: Id of the caller's key, where states may be kept for it; None where not.
 
         Raises:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
+        if not self._settings.keeps_states(model.model_name):
+            owner = None
         chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
-        outputs = await self._infer_all(
-            [partial(self._to_inference, rows, model, deadline) for rows in chunks], deadline
+        quantiles = await self._forecast_chunks(
+            chunks, prepared, model, deadline=deadline, owner=owner
         )
-        series = dict(_split(chunks, outputs, prepared))
+        series = dict(_split(chunks, quantiles, prepared))
         version = (model.model_name, str(model.model_version))
         SERIES.labels(*version, "forecast").inc(len(series))
         SERIES.labels(*version, "refused").inc(len(prepared.refusals))
@@ -94,6 +114,34 @@ class ForecastService:
             series=series,
             refusals=prepared.refusals,
         )
+
+    async def _forecast_chunks(
+        self,
+        chunks: Sequence[Sequence[Row]],
+        prepared: PreparedRequest,
+        model: Forecaster,
+        *,
+        deadline: float,
+        owner: str | None,
+    ) -> list[NDArray[np.float32]]:
+        """Return ``(batch, horizon or more, num_quantiles)`` of each chunk."""
+        blocks: list[list[NDArray[np.float32]]] = [[] for _ in chunks]
+        rows = chunks
+        for block in range(num_blocks(prepared.horizon, model.card)):
+            if block:
+                rows = [
+                    follow_rows(chunk, ran[-1], model.card)
+                    for chunk, ran in zip(rows, blocks, strict=True)
+                ]
+            outputs = await self._infer_all(
+                [partial(_to_inference, chunk, model, deadline, owner) for chunk in rows], deadline
+            )
+            for ran, tensors in zip(blocks, outputs, strict=True):
+                ran.append(_check_finite(tensors["quantiles"]))
+        median = median_index(model.card.quantile_levels)
+        return [
+            join_blocks(ran, median, is_nonnegative=model.card.is_nonnegative) for ran in blocks
+        ]
 
     async def infer(
         self,
@@ -184,27 +232,37 @@ class ForecastService:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _to_inference(self, rows: Sequence[Row], model: Forecaster, deadline: float) -> Inference:
-        inputs = stack_rows(rows)
-        return Inference(
-            model_name=model.model_name,
-            model_version=model.model_version,
-            inputs=inputs,
-            outputs=("quantiles",),
-            deadline=deadline,
-            steps=inputs["past_target"].size,
-        )
+
+def _to_inference(
+    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+) -> Inference:
+    inputs = stack_rows(rows)
+    return Inference(
+        model_name=model.model_name,
+        model_version=model.model_version,
+        inputs=inputs,
+        outputs=("quantiles",),
+        deadline=deadline,
+        steps=inputs["past_target"].size,
+        owner=owner,
+    )
+
+
+def _check_finite(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(quantiles).all():
+        raise ModelOutputError("the model gave numbers that are not finite")
+    return quantiles
 
 
 def _split(
-    chunks: Sequence[Sequence[Row]], outputs: Sequence[Tensors], prepared: PreparedRequest
+    chunks: Sequence[Sequence[Row]],
+    quantiles: Sequence[NDArray[np.float32]],
+    prepared: PreparedRequest,
 ) -> list[tuple[int, SeriesQuantiles]]:
     """Give each row its own quantiles."""
     series: list[tuple[int, SeriesQuantiles]] = []
-    for rows, tensors in zip(chunks, outputs, strict=True):
-        steps = tensors["quantiles"][:, : prepared.horizon]
-        if not np.isfinite(steps).all():
-            raise ModelOutputError("the model gave numbers that are not finite")
-        for row, quantiles in zip(rows, prepared.selection.apply(steps), strict=True):
-            series.append((row.position, SeriesQuantiles(quantiles, row.timestamps)))
+    for rows, of_chunk in zip(chunks, quantiles, strict=True):
+        steps = of_chunk[:, : prepared.horizon]
+        for row, levels in zip(rows, prepared.selection.apply(steps), strict=True):
+            series.append((row.position, SeriesQuantiles(levels, row.timestamps, row.notes)))
     return series

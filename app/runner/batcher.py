@@ -186,7 +186,7 @@ class DynamicBatcher:
     def _drop(self, requests: Sequence[PendingRequest]) -> None:
         self._metrics.observe_dropped(requests)
         now = self._clock()
-        for request in requests:
+        for request in filter(_is_counted, requests):
             self.statistics.queue.record(now - request.terms.queued_at)
         self._fail(requests, DeadlineExceededError("the deadline passed before the model ran"))
 
@@ -195,7 +195,8 @@ class DynamicBatcher:
         for request in requests:
             # who has left is not there to be answered
             reason = failure_reason(error) if request.is_waiting else "CANCELED"
-            self.statistics.record_failure(now - request.terms.queued_at, reason)
+            if request.is_counted:
+                self.statistics.record_failure(now - request.terms.queued_at, reason)
             request.answer(error)
 
     def _account(
@@ -208,9 +209,10 @@ class DynamicBatcher:
         statistics.last_inference_ms = int(time.time() * 1000)
         statistics.inference_count += rows
         statistics.execution_count += 1
-        statistics.requests.record(seconds, count=len(batch))
+        counted = list(filter(_is_counted, batch))
+        statistics.requests.record(seconds, count=len(counted))
         statistics.batches.setdefault(rows, RunTimes()).record(seconds, count=1)
-        for request in batch:
+        for request in counted:
             statistics.queue.record(merged_at - request.terms.queued_at)
             statistics.success.record(answered - request.terms.queued_at)
 
@@ -219,6 +221,10 @@ class DynamicBatcher:
             return self._engine.run(inputs, outputs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+
+
+def _is_counted(request: PendingRequest) -> bool:
+    return request.is_counted
 
 
 class _BatcherMetrics:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -32,6 +33,11 @@ Device = Literal["cpu", "cuda"]
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
 _FATAL = 4
+_MAX_LENGTH = 200
+# An error begins with its number and the places in ONNX Runtime's source; the reason comes last.
+_ORT_PREFIXES = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned |/onnxruntime_src/\S+ "
+)
 _DATATYPES: Mapping[str, Datatype] = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -257,6 +263,8 @@ def _session_options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
+    # Else bytes that begin like a file of another format are read as that, whatever else they are.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
@@ -270,7 +278,8 @@ def _providers(device: Device, gpu_mem_limit_bytes: int) -> list[Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    text = (_ORT_PREFIXES.sub("", str(error)).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= _MAX_LENGTH else f"...{text[-_MAX_LENGTH:]}"
 
 
 # Identity of one float, ONNX opset 13: ModelProto{ir_version 8, graph{node Identity x->y, input

@@ -1,7 +1,6 @@
-"""Opens a model file and proves, on the device that will serve it, that it may be served."""
+"""Opens a model and proves, on the device that will serve it, that it may be served."""
 
 import logging
-from pathlib import Path
 
 from app.runner.engine import Device, OrtEngine
 from app.runner.trial import find_interface
@@ -9,19 +8,23 @@ from app.runner.trial import find_interface
 logger = logging.getLogger(__name__)
 
 
-def load_engine(path: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
-    """Open the model at ``path``, a file or the version directory that holds it.
+def load_engine(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
+    """Open a model, given as the bytes of its file.
 
     A forecaster replays its golden case; a plain model is tried.
 
     Raises:
-        ArtifactError: It is no sound model, or gives other numbers here than where it was made.
+        ArtifactError: It is no sound model, gives other numbers here than where it was made, or
+            needs holidays that the installed package does not have.
     """
-    engine = OrtEngine.from_file(path, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+    engine = OrtEngine.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
     if engine.has_card:
+        if engine.card.holidays is not None:
+            engine.card.holidays.check()
         engine.check_golden_case()
     else:
         engine.interface = find_interface(engine)
         if not engine.interface.is_mergeable:
-            logger.warning("%s: rows can not be told apart, so requests run one at a time", path)
+            digest = engine.file_digest
+            logger.warning("%s: rows can not be told apart, so requests run one at a time", digest)
     return engine

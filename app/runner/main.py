@@ -26,6 +26,7 @@ from app.lifeline import (
 from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
+from app.runner.histories import Histories
 from app.runner.ledger import Ledger
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
@@ -33,6 +34,8 @@ from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
+from app.runner.state_cache import StateCache
+from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
 from app.statistics import statistics_file
 
@@ -59,15 +62,19 @@ def main() -> None:
             sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
         if arguments.restarts:
             metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
+        vetter = _vetter_of(settings, arguments.socket)
         repository = Repository(
-            settings.model_repository, device, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes
+            settings.model_repository,
+            device,
+            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+            read_model=vetter.read,
         )
         models = load_first(repository, _memory_of(arguments.socket))
     except StartupError as error:
         lifeline.report(ReadyReport(failure=str(error)))
         sys.exit(STARTUP_FAILURE_STATUS)
     runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-    uvloop.run(runner.serve(models, note))
+    uvloop.run(_serve(runner, vetter, models, note=note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -121,7 +128,9 @@ class _Runner:
                     d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
-            server = RunnerServer(shelf, self._device, self._sequences(), self._ledger)
+            server = RunnerServer(
+                shelf, self._device, self._sequences(), self._ledger, self._histories()
+            )
             for loaded in models:
                 await shelf.put(loaded)
             await server.listen(self._socket)
@@ -167,10 +176,30 @@ class _Runner:
             idle_timeout_s=self._settings.sequence_idle_timeout_s,
         )
 
+    def _histories(self) -> Histories | None:
+        max_bytes = self._settings.state_cache_bytes
+        return Histories(StateCache(max_bytes)) if max_bytes else None
+
+
+async def _serve(
+    runner: _Runner, vetter: Vetter, models: list[LoadedVersions], *, note: str
+) -> None:
+    with vetter:  # a file that is being tried must not hold up the end
+        await runner.serve(models, note)
+
 
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
+
+
+def _vetter_of(settings: Settings, socket: Path) -> Vetter:
+    return Vetter(
+        settings.model_repository,
+        max_bytes=settings.max_model_bytes,
+        timeout_s=settings.vetting_timeout_s,
+        memory=socket.with_name("vetted"),
+    )
 
 
 def _limits_of(settings: Settings) -> BatchLimits:

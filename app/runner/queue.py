@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.errors import GatecastError, OverloadedError
 from app.interface import Extent
 from app.tensors import Tensors
+from app.wire import BACKGROUND_PRIORITY
 
 _MAX_CANDIDATES = 512
 _LONGEST_RETRY_S = 60
@@ -35,7 +36,7 @@ class Terms:
     """When a request came, when it must be answered, and how urgent it is.
 
     Times are those of the queue's clock. Priority 1 is the highest; 0, and what is beyond the
-    levels of the queue, is the level in the middle.
+    levels of the queue, is the level in the middle. ``BACKGROUND_PRIORITY`` is below all of them.
     """
 
     queued_at: float
@@ -44,12 +45,16 @@ class Terms:
 
 
 class PendingRequest:
-    """Rows of one caller, answered exactly once: later answers are ignored."""
+    """Rows of one caller, answered exactly once: later answers are ignored.
+
+    ``is_counted`` is False where another request stands for it in the statistics.
+    """
 
     __slots__ = (
         "_answer",
         "extent",
         "inputs",
+        "is_counted",
         "is_queued",
         "outputs",
         "terms",
@@ -63,8 +68,10 @@ class PendingRequest:
         terms: Terms,
         *,
         answer: Callable[[Tensors | GatecastError], None],
+        is_counted: bool = True,
     ) -> None:
         self.inputs = inputs
+        self.is_counted = is_counted
         self.outputs = outputs
         self.terms = terms
         self.extent = extent
@@ -93,18 +100,19 @@ class RequestQueue:
     The first request of the highest level is in the next batch; others join it only while padding
     stays a small share of the run, so a short request is not held up by a long one that came after
     it. Every fourth batch begins with the request that has waited longest, whatever its level, so
-    none waits for ever.
+    none waits for ever; but for those in the background, which run only when nothing else waits.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._levels = _make_levels(limits)
+        self._background: deque[PendingRequest] = deque()
         self._num_taken = 0
         self._steps_per_s = 0.0
         self.steps = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._levels))
+        return len(self._background) + sum(map(len, self._levels))
 
     def change_limits(self, limits: BatchLimits) -> None:
         """Go on within other bounds; what waits already stays admitted."""
@@ -132,13 +140,14 @@ class RequestQueue:
 
     def is_full_batch(self) -> bool:
         """Whether waiting longer could not make the next batch larger."""
-        waiting = (request for level in self._levels for request in level if request.is_waiting)
+        waiting = (r for level in self._all_levels() for r in level if r.is_waiting)
         rows = sum(request.extent.rows for request in waiting)
         return rows >= self._limits.max_batch_size or self.steps >= self._limits.max_batch_steps
 
     def oldest_queued_at(self) -> float | None:
         """Return when the oldest request came, None where nothing waits."""
-        return min((level[0].terms.queued_at for level in self._levels if level), default=None)
+        levels = self._all_levels()
+        return min((level[0].terms.queued_at for level in levels if level), default=None)
 
     def take(self, now: float) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Take the next batch out of the queue, and apart from it what expired or was abandoned."""
@@ -152,8 +161,8 @@ class RequestQueue:
 
     def clear(self) -> list[PendingRequest]:
         """Take everything out."""
-        requests = [request for level in self._levels for request in level]
-        for level in self._levels:
+        requests = [request for level in self._all_levels() for request in level]
+        for level in self._all_levels():
             level.clear()
         for request in requests:
             self._release(request)
@@ -165,6 +174,8 @@ class RequestQueue:
         self._steps_per_s += (speed - self._steps_per_s) * (0.1 if self._steps_per_s else 1.0)
 
     def _level_of(self, request: PendingRequest) -> deque[PendingRequest]:
+        if request.terms.priority == BACKGROUND_PRIORITY:
+            return self._background
         num_levels = len(self._levels)
         level = request.terms.priority
         if not 1 <= level <= num_levels:
@@ -176,7 +187,10 @@ class RequestQueue:
         levels = [level for level in self._levels if level]
         if self._num_taken % _RUNS_UNTIL_OLDEST == _RUNS_UNTIL_OLDEST - 1:
             levels.sort(key=lambda level: level[0].terms.queued_at)
-        return levels
+        return [*levels, self._background]
+
+    def _all_levels(self) -> list[deque[PendingRequest]]:
+        return [*self._levels, self._background]
 
     def _release(self, request: PendingRequest) -> None:
         if request.is_queued:

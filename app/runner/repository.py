@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
@@ -11,6 +12,7 @@ from app.errors import ArtifactError, ConfigError, ModelNotFoundError, StartupEr
 from app.model_config import CONFIG_FILE, ModelConfig, load_config
 from app.runner.engine import Device, OrtEngine
 from app.runner.loading import load_engine
+from app.runner.model_file import read_model_file
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +78,22 @@ class Repository:
         directory: The folder.
         device: Where models are opened that do not say otherwise.
         gpu_mem_limit_bytes: As in Settings.
+        read_model: Returns the bytes of a model file, or refuses it: that of a ``Vetter``. Without
+            one, files are opened untried.
     """
 
-    def __init__(self, directory: Path, device: Device, *, gpu_mem_limit_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        device: Device,
+        *,
+        gpu_mem_limit_bytes: int = 0,
+        read_model: Callable[[Path], bytes] | None = None,
+    ) -> None:
         self._directory = directory
         self._device: Device = device
         self._gpu_mem_limit_bytes = gpu_mem_limit_bytes
+        self._read_model = read_model or partial(read_model_file, root=directory)
 
     def names(self) -> list[str]:
         """List the models that have a version.
@@ -155,7 +167,8 @@ class Repository:
         """Open one version."""
         path = self._directory / model_name / str(version) / MODEL_FILE
         try:
-            engine = load_engine(path, device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes)
+            model = self._read_model(path)
+            engine = load_engine(model, device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes)
         except ArtifactError as error:
             logger.error("model %s version %d refused: %s", model_name, version, error)  # noqa: TRY400
             return LoadedModel(model_name, version, None, str(error))
@@ -165,9 +178,8 @@ class Repository:
     def _is_unchanged(self, model: LoadedModel) -> bool:
         path = self._directory / model.model_name / str(model.model_version) / MODEL_FILE
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
+            digest = hashlib.sha256(self._read_model(path)).hexdigest()
+        except ArtifactError:
             return False
         return model.engine is not None and model.engine.file_digest == digest
 

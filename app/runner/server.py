@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,21 @@ import msgspec
 from typing_extensions import override
 
 from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.interface import Extent, Interface
 from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
+from app.runner.engine import OrtEngine
+from app.runner.histories import Histories
 from app.runner.ledger import Ledger
 from app.runner.queue import PendingRequest, Terms
+from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
-from app.runner.shelf import ListedModel, ModelShelf
+from app.runner.shelf import ListedModel, ModelShelf, ServedVersion
+from app.runner.state_cache import Version
 from app.statistics import VersionStatistics, failure_reason
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     CancelRequest,
     ChangeReply,
     ChangeRequest,
@@ -52,15 +59,22 @@ class RunnerServer:
         device: Where they run.
         sequences: States that are carried from request to request.
         ledger: What was done.
+        histories: States that are kept of what was run; None keeps none.
     """
 
     def __init__(
-        self, shelf: ModelShelf, device: str, sequences: Sequences, ledger: Ledger
+        self,
+        shelf: ModelShelf,
+        device: str,
+        sequences: Sequences,
+        ledger: Ledger,
+        histories: Histories | None = None,
     ) -> None:
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
         self._ledger = ledger
+        self._histories = histories
         self._connections: set[GatewayConnection] = set()
         self._changes: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -105,8 +119,12 @@ class RunnerServer:
         """Forget a gateway that is gone."""
         self._connections.discard(connection)
 
-    def submit(self, message: InferRequest, connection: "GatewayConnection") -> Callable[[], None]:
-        """Check and queue a request; return what to call when its caller has left.
+    def submit(
+        self, message: InferRequest, connection: "GatewayConnection"
+    ) -> Callable[[], None] | None:
+        """Check and queue a request.
+
+        Returns: What to call when its caller has left; None where it is answered already.
 
         Raises:
             GatecastError: It can not be queued.
@@ -121,20 +139,28 @@ class RunnerServer:
             request = PendingRequest(
                 inputs,
                 message.outputs,
-                interface.extent_of(inputs),
+                _extent_of(message, inputs, interface),
                 Terms(arrived, message.deadline, message.priority),
                 answer=partial(connection.answer, message.id),
             )
-            if message.sequence is None:
-                batcher.submit(request)
-                return partial(batcher.abandon, request)
-            turn = Turn(message.sequence, request, batcher, interface)
-            self._sequences.submit(turn)
-            return partial(self._sequences.abandon, turn)
+            if message.sequence is not None:
+                turn = Turn(message.sequence, request, batcher, interface)
+                self._sequences.submit(turn)
+                return partial(self._sequences.abandon, turn)
+            return self._submit_rows(request, served, message.owner)
         except GatecastError as error:
             waited = time.monotonic() - arrived
             batcher.statistics.record_failure(waited, failure_reason(error))
             raise
+
+    def _submit_rows(
+        self, request: PendingRequest, served: ServedVersion, owner: str | None
+    ) -> Callable[[], None] | None:
+        histories, version = self._histories, version_of(served.model, served.engine)
+        if histories is not None and owner is not None and histories.takes(request, version):
+            return histories.submit(request, served.batcher, version, owner)
+        served.batcher.submit(request)
+        return partial(served.batcher.abandon, request)
 
     def statistics(self) -> list[VersionStatistics]:
         """Return what every version that is served has done."""
@@ -171,6 +197,9 @@ class RunnerServer:
             await self._shelf.unload(message.model_name)
 
     def _tell_status(self) -> None:
+        if self._histories is not None:
+            engines = [(model, model.engine) for model in self._shelf.models() if model.engine]
+            self._histories.serve((version_of(*one), one[1].interface) for one in engines)
         frame = encode(self._status())
         for connection in self._connections:
             connection.send(frame)
@@ -216,9 +245,12 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(StatisticsReply(message.id, self._server.statistics())))
             return
         try:
-            self._pending[message.id] = self._server.submit(message, self)
+            abandon = self._server.submit(message, self)
         except GatecastError as error:
             self.answer(message.id, error)
+        else:
+            if abandon is not None:
+                self._pending[message.id] = abandon
 
     def answer(self, request_id: int, answer: Tensors | GatecastError) -> None:
         """Send the answer of a request."""
@@ -231,11 +263,21 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
 
 
+def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
+    extent = interface.extent_of(inputs)
+    return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
+
+
 def _unpack(message: InferRequest) -> Tensors:
     try:
         return unpack_tensors(message.inputs)
     except (KeyError, ValueError) as error:
         raise InvalidInputError("a tensor's bytes do not fit its type and shape") from error
+
+
+def version_of(model: LoadedModel, engine: OrtEngine) -> Version:
+    """Return what tells the states of one model file from those of another."""
+    return model.model_name, model.model_version, engine.file_digest
 
 
 def _describe(model: ListedModel) -> Iterator[ServedModel]:

@@ -3,8 +3,8 @@
 Such a file names its tensors and some of their sizes, but not which dimension counts rows or steps,
 and that decides whether requests may share a run. So the likeliest readings are tried at load, on
 the device that will serve: requests are run one by one and together, and only where the numbers
-agree are requests merged. A model that mixes its rows, or that does not run on made-up numbers, is
-served one request at a time.
+agree are requests merged. A model that mixes its rows is served one request at a time; one that
+runs on no made-up numbers at all is refused.
 """
 
 import logging
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import TensorSpec, relative_error
-from app.errors import EngineError
+from app.errors import ArtifactError, EngineError
 from app.interface import BATCH, TIME, Interface
 from app.runner.engine import Engine
 from app.runner.merging import merge, split
@@ -29,6 +29,10 @@ _TOLERANCE = 1e-4
 _SHORT, _LONG = 5, 7
 _OTHER_SIZE = 3
 """Of dimensions that are neither rows nor steps."""
+_FREE_SIZES = (1, 2, 8, 64)
+"""Of all dimensions that are not fixed, where no reading of the shapes holds."""
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc")
+"""What ONNX Runtime says then; it has no error of its own for it."""
 
 
 class _MismatchError(Exception):
@@ -40,6 +44,9 @@ def find_interface(engine: Engine) -> Interface:
 
     The interface of ``engine`` is what the file itself says: nothing of batch and time. It stays so
     where no reading of it holds.
+
+    Raises:
+        ArtifactError: It does not run at all, or not in the memory there is.
     """
     declared = engine.interface
     for reading in batch_readings(declared):
@@ -50,7 +57,30 @@ def find_interface(engine: Engine) -> Interface:
                 logger.debug("a reading of the model's shapes does not hold: %s", error)
             else:
                 return replace(found, states=find_states(found))
+    _check_runs(engine)
     return declared
+
+
+def _check_runs(engine: Engine) -> None:
+    random = np.random.default_rng(0)
+    names = [spec.name for spec in engine.interface.outputs]
+    failure = ""
+    for free in _FREE_SIZES:
+        inputs = {
+            spec.name: _make_values(
+                random,
+                NUMPY_DTYPES[spec.datatype],
+                [free if isinstance(size, str) else size for size in spec.shape],
+            )
+            for spec in engine.interface.inputs
+        }
+        try:
+            engine.run(inputs, names)
+        except EngineError as error:
+            failure = failure or str(error)
+        else:
+            return
+    raise ArtifactError(f"it runs on no made-up numbers: {failure}")
 
 
 class _Trial:
@@ -134,7 +164,14 @@ class _Trial:
         return inputs
 
     def _run(self, inputs: Tensors) -> Tensors:
-        return self._engine.run(inputs, self._names)
+        try:
+            return self._engine.run(inputs, self._names)
+        except EngineError as error:
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise ArtifactError(
+                    "it takes more memory than a model may when it is tried"
+                ) from error
+            raise
 
 
 def _make_values(

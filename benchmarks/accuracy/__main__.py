@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.accuracy.data_sets import LOADERS, DataSet, load_data_set
 from benchmarks.accuracy.results import SetResults, describe_results, load_results
-from benchmarks.accuracy.rivals import RIVALS, score_rival
+from benchmarks.accuracy.rivals import NAMES, score_rival
 from benchmarks.accuracy.training import Result, score_forecasts, train_and_score
 from benchmarks.environment import describe_environment
 from models.series import FloatArray
@@ -36,7 +36,7 @@ Measure = Callable[[], dict[str, Result]]
 
 
 def _methods(data: DataSet, num_seeds: int) -> Iterator[tuple[str, Measure]]:
-    for name in RIVALS:
+    for name in NAMES:
         yield name, partial(_measure_rival, name, data)
     if num_seeds:
         yield "gatecast", partial(_measure_gatecast, data, num_seeds)

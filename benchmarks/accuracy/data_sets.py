@@ -32,16 +32,12 @@ class DataSet:
         items: The series, whole.
         horizon: Steps of each forecast.
         num_origins: Forecasts scored of each series, one horizon apart.
-        rival_season: Season that AutoETS is told.
-        rival_history: Most recent values that AutoETS and Theta read.
     """
 
     name: str
     items: SeriesSet
     horizon: int
     num_origins: int = 1
-    rival_season: int = 1
-    rival_history: int = 10_000
 
     @property
     def training_part(self) -> SeriesSet:
@@ -99,7 +95,7 @@ def _load_competition(name: str) -> DataSet:
         if entry["period"][0].lower() == competition.period
     )
     items = SeriesSet(series=series, freq=competition.freq, season=competition.season)
-    return DataSet(name, items, competition.horizon, rival_season=competition.season)
+    return DataSet(name, items, competition.horizon)
 
 
 def _load_hourly_departures(name: str) -> DataSet:
@@ -110,8 +106,7 @@ def _load_hourly_departures(name: str) -> DataSet:
     first, last = (dt.datetime.combine(day, dt.time()) for day in _YEAR)
     steps = pl.datetime_range(first, last + dt.timedelta(hours=23), "1h", eager=True)
     items = SeriesSet(_count_series(counts, "origin", steps), freq="h", season=168)
-    # AutoETS takes no season longer than 24 steps; Theta takes minutes on a whole year.
-    return DataSet(name, items, 24, num_origins=28, rival_season=24, rival_history=2016)
+    return DataSet(name, items, 24, num_origins=28)
 
 
 def _load_daily_flights(name: str) -> DataSet:
@@ -121,7 +116,7 @@ def _load_daily_flights(name: str) -> DataSet:
     is_frequent = pl.len().over("dest") > _LEAST_SHARE_OF_DAYS * len(days)
     frequent = counts.filter(is_frequent)
     items = SeriesSet(_count_series(frequent, "dest", days), freq="D", season=7)
-    return DataSet(name, items, _TEST_DAYS, rival_season=7)
+    return DataSet(name, items, _TEST_DAYS)
 
 
 def _flights() -> pl.DataFrame:

@@ -1,63 +1,33 @@
-"""The rivals: seasonal naive, AutoETS and dynamic optimised Theta, one fit per forecast.
-
-The last two are those of ``statsforecast``; the median is their mean forecast.
-"""
+"""The rivals: seasonal naive, AutoETS and dynamic optimised Theta, one fit per forecast."""
 
 import time
-import warnings
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
-from statsforecast.models import AutoETS, DynamicOptimizedTheta
 
 from benchmarks.accuracy.data_sets import DataSet
 from benchmarks.accuracy.training import Result, score_forecasts
+from models.backtest import Method
 from models.metrics import EVALUATION_LEVELS
 from models.naive import seasonal_naive
-from models.series import FloatArray
+from models.rivals import RIVALS, forecast_rival
 
-_INTERVALS = (80, 60, 40, 20)
-_QUANTILES = [
-    *(f"lo-{level}" for level in _INTERVALS),
-    "mean",
-    *(f"hi-{level}" for level in reversed(_INTERVALS)),
-]
+_NAIVE = "seasonal naive"
+NAMES = (_NAIVE, *RIVALS)
 
 
-def _forecast_naive(data: DataSet, history: FloatArray) -> FloatArray:
-    return seasonal_naive(
-        history, season=data.items.season, horizon=data.horizon, levels=EVALUATION_LEVELS
-    )
-
-
-def _forecast_ets(data: DataSet, history: FloatArray) -> FloatArray:
-    return _forecast(AutoETS(season_length=data.rival_season), data, history)
-
-
-def _forecast_theta(data: DataSet, history: FloatArray) -> FloatArray:
-    return _forecast(DynamicOptimizedTheta(season_length=data.items.season), data, history)
-
-
-def _forecast(model: Any, data: DataSet, history: FloatArray) -> FloatArray:
-    recent = history[-data.rival_history :]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        forecast = model.forecast(y=recent, h=data.horizon, level=list(_INTERVALS))
-    return np.stack([forecast[name] for name in _QUANTILES], axis=-1)
-
-
-RIVALS: dict[str, Callable[[DataSet, FloatArray], FloatArray]] = {
-    "seasonal naive": _forecast_naive,
-    "AutoETS": _forecast_ets,
-    "dynamic Theta": _forecast_theta,
-}
+def _method(name: str, data: DataSet) -> Method:
+    season, horizon = data.items.season, data.horizon
+    if name == _NAIVE:
+        return partial(seasonal_naive, season=season, horizon=horizon, levels=EVALUATION_LEVELS)
+    return partial(forecast_rival, name, season=season, horizon=horizon)
 
 
 def score_rival(name: str, data: DataSet) -> Result:
-    """Forecast all windows of ``data`` with one of ``RIVALS`` and score them."""
+    """Forecast all windows of ``data`` with one of ``NAMES`` and score them."""
+    method = _method(name, data)
     started = time.monotonic()
     histories = [window.series.target[: window.origin] for window in data.windows]
-    forecasts = np.stack([RIVALS[name](data, history) for history in histories])
+    forecasts = np.stack([method(history) for history in histories])
     seconds = round(time.monotonic() - started, 1)
     return Result(score_forecasts(data, forecasts), seconds)

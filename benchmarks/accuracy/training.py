@@ -13,9 +13,10 @@ from rich.console import Console
 
 from benchmarks.accuracy.data_sets import DataSet
 from models import metrics
-from models.backtest import Scores, forecast_windows, score
+from models.backtest import forecast_windows
 from models.defaults import choose_config, choose_options
 from models.run import Plan, train_forecaster
+from models.scores import Scores, score
 from models.series import FloatArray
 from models.training import TrainingOptions
 

@@ -29,6 +29,7 @@ _QUICK = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+_PATIENCE_S = 60
 schema = schemathesis.openapi.from_asgi("/openapi.json", application)
 
 
@@ -48,14 +49,14 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 @settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+    case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @schema.include(tag="dialects").parametrize()
 @settings(_QUICK, max_examples=8)
 def test_answers_of_dialects_keep_to_the_document(case: Case[Any]) -> None:
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+    case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
 
 
 def test_every_route_for_programs_is_documented(app: FastAPI, document: dict[str, Any]) -> None:

@@ -51,10 +51,8 @@ def test_forecasts_equal_those_of_the_cpu(model: bytes) -> None:
     assert relative_error(got, want) < RELATIVE_LIMIT
 
 
-def test_plain_model_is_read_as_on_the_cpu(tmp_path: Path) -> None:
-    path = tmp_path / MODEL_FILE
-    path.write_bytes(lstm_model())
-    cuda, cpu = (load_engine(path, device).interface for device in ("cuda", "cpu"))
+def test_plain_model_is_read_as_on_the_cpu() -> None:
+    cuda, cpu = (load_engine(lstm_model(), device).interface for device in ("cuda", "cpu"))
     assert cuda == cpu
 
 

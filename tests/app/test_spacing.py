@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from app.spacing import OFF_GRID, Stamps, grid_positions, infer_frequency
+from app.spacing import OFF_GRID, Stamps, grid_positions, grid_stamps, infer_frequency
 
 EARLIEST = dt.datetime.fromisoformat("1900-01-01")
 LATEST = dt.datetime.fromisoformat("2100-01-01")
@@ -84,3 +84,11 @@ def test_positions_undo_the_calendar(
         np.array([frequency.shift(start, place) for place in places], dtype="M8[us]"), frequency
     )
     assert found.tolist() == places
+
+
+@pytest.mark.parametrize("alias", ["15min", "h", "D", "B", "2W", "M", "Q", "3Y"])
+@pytest.mark.parametrize("start", ["2023-01-31T06:00", "2024-02-29T00:00", "2023-11-30T12:30"])
+def test_stamps_of_a_grid_are_those_of_the_calendar(start: str, alias: str) -> None:
+    frequency = Frequency.parse(alias)
+    expected = frequency.stamps(dt.datetime.fromisoformat(start), 0, 30)
+    assert grid_stamps(np.datetime64(start, "us"), frequency, 30).tolist() == expected

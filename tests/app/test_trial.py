@@ -1,6 +1,5 @@
 """What is found out about model files without a card."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,8 @@ from tests.tiny_artifact import tiny_artifact
 UNNAMED: dict[str, Any] = {"sizes": (None, None)}
 
 
-def find(directory: Path, model: bytes) -> Interface:
-    path = directory / "model.onnx"
-    path.write_bytes(model)
-    return load_engine(path, "cpu").interface
+def find(model: bytes) -> Interface:
+    return load_engine(model, "cpu").interface
 
 
 @pytest.mark.parametrize(
@@ -34,8 +31,8 @@ def find(directory: Path, model: bytes) -> Interface:
     ],
     ids=str,
 )
-def test_rows_and_steps_are_told_apart(tmp_path: Path, options: dict[str, Any]) -> None:
-    interface = find(tmp_path, lstm_model(**options))
+def test_rows_and_steps_are_told_apart(options: dict[str, Any]) -> None:
+    interface = find(lstm_model(**options))
     assert interface.is_mergeable
     assert interface.inputs[0].shape == ("time", "batch", 3)
     assert interface.inputs[1].name == interface.lengths
@@ -44,10 +41,8 @@ def test_rows_and_steps_are_told_apart(tmp_path: Path, options: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("options", [{}, UNNAMED], ids=str)
-def test_batch_may_stand_on_another_axis_in_every_tensor(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
-    interface = find(tmp_path, lstm_model(is_batch_first=True, **options))
+def test_batch_may_stand_on_another_axis_in_every_tensor(options: dict[str, Any]) -> None:
+    interface = find(lstm_model(is_batch_first=True, **options))
     assert interface.inputs[0].shape == ("batch", "time", 3)
     assert interface.outputs[0].shape == ("batch", "time", 1, 4)
     assert interface.outputs[1].shape == (1, "batch", 4)
@@ -68,30 +63,30 @@ def test_batch_may_stand_on_another_axis_in_every_tensor(
     ids=str,
 )
 def test_states_are_paired_by_their_names(
-    tmp_path: Path, inputs: tuple[str, str], outputs: tuple[str, str]
+    inputs: tuple[str, str], outputs: tuple[str, str]
 ) -> None:
     model = lstm_model(names=("X", "lengths", *inputs, "Y", *outputs))
-    assert find(tmp_path, model).states == tuple(map(State, inputs, outputs))
+    assert find(model).states == tuple(map(State, inputs, outputs))
 
 
-def test_names_that_do_not_pair_are_no_states(tmp_path: Path) -> None:
+def test_names_that_do_not_pair_are_no_states() -> None:
     model = lstm_model(names=("X", "lengths", "left", "right", "Y", "up", "down"))
-    interface = find(tmp_path, model)
+    interface = find(model)
     assert interface.states == ()
     assert {"left", "right"} <= {spec.name for spec in interface.required_inputs}
 
 
-def test_without_lengths_only_equal_shapes_share_a_run(tmp_path: Path) -> None:
-    interface = find(tmp_path, lstm_model(has_lengths=False))
+def test_without_lengths_only_equal_shapes_share_a_run() -> None:
+    interface = find(lstm_model(has_lengths=False))
     assert (interface.is_mergeable, interface.lengths) == (True, None)
 
 
-def test_model_that_mixes_its_rows_is_never_merged(tmp_path: Path) -> None:
-    assert not find(tmp_path, mixing_model()).is_mergeable
+def test_model_that_mixes_its_rows_is_never_merged() -> None:
+    assert not find(mixing_model()).is_mergeable
 
 
-def test_model_without_a_batch_is_never_merged(tmp_path: Path) -> None:
-    interface = find(tmp_path, identity_model(shape=(1, 2)))
+def test_model_without_a_batch_is_never_merged() -> None:
+    interface = find(identity_model(shape=(1, 2)))
     assert not interface.is_mergeable
     assert interface.inputs[0].shape == (1, 2)
 
@@ -107,18 +102,18 @@ def test_model_without_a_batch_is_never_merged(tmp_path: Path) -> None:
         (TensorProto.STRING, "BYTES"),
     ],
 )
-def test_every_type_is_tried(tmp_path: Path, kind: int, datatype: str) -> None:
-    interface = find(tmp_path, identity_model(kind))
+def test_every_type_is_tried(kind: int, datatype: str) -> None:
+    interface = find(identity_model(kind))
     assert (interface.inputs[0].datatype, interface.is_mergeable) == (datatype, True)
 
 
-def test_type_that_is_not_served_is_named(tmp_path: Path) -> None:
+def test_type_that_is_not_served_is_named() -> None:
     with pytest.raises(ArtifactError, match=r"type tensor\(bfloat16\)"):
-        find(tmp_path, identity_model(TensorProto.BFLOAT16))
+        find(identity_model(TensorProto.BFLOAT16))
 
 
-def test_interface_travels_as_json(tmp_path: Path) -> None:
-    interface = find(tmp_path, lstm_model())
+def test_interface_travels_as_json() -> None:
+    interface = find(lstm_model())
     assert Interface.from_json(interface.to_json()) == interface
 
 

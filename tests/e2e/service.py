@@ -10,8 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from app.artifact import MODEL_FILE
 from tests.waiting import until
+
+COVERAGE_VARIABLES = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""What makes a child process measure coverage, which takes it half as long again."""
 
 _STARTUP_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 40
@@ -58,10 +63,24 @@ class Service:
 @asynccontextmanager
 async def serving(model_repository: Path, **settings: object) -> AsyncIterator[Service]:
     """Serve ``model_repository`` until the block ends."""
-    given = {f"GATECAST_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {"GATECAST_DRAIN_DELAY_S": "0.1"} | {
+        f"GATECAST_{name.upper()}": str(value) for name, value in settings.items()
+    }
     options = (f"--model-repository={model_repository}", "--port=0", "--device=cpu")
-    async with serving_container(given, *options, "--drain-delay-s=1") as service:
+    async with serving_container(given, *options) as service:
         yield service
+
+
+@asynccontextmanager
+async def serving_at_full_speed(
+    model_repository: Path, **settings: object
+) -> AsyncIterator[Service]:
+    """As ``serving``, without measuring coverage."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in COVERAGE_VARIABLES:
+            environment.delenv(name, raising=False)
+        async with serving(model_repository, **settings) as service:
+            yield service
 
 
 @asynccontextmanager

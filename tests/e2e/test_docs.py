@@ -15,14 +15,15 @@ from tests.e2e.service import serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))}
-CALLS_SERVICE = ("api", "client", "dialects", "recipes")
+CALLS_SERVICE = ("api", "bulk", "client", "dialects", "recipes")
 RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
     "perf_analyzer -m monthly": "make conformance runs it",
     "gatecast models": "test_labels.py has the same commands, for another model",
-    "gatecast train": "README.md has the same line, and test_readme.py runs it",
-    "gatecast backtest": "the same",
+    "gatecast train": "README.md has the first line, and test_readme.py runs it; "
+    "tests/models/test_commands.py has the options of the others",
+    "gatecast backtest": "as the first of those",
     "pip install ./clients/python": "tests/clients/test_install.py runs it",
 }
 """Commands that this module does not run, by how they begin, and why."""
@@ -77,7 +78,8 @@ async def run(command: list[str], directory: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in ("examples", "model_repository"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
@@ -89,7 +91,7 @@ async def test_blocks_that_call_the_service_run_as_written(folder: Path) -> None
         for block in blocks(page, "sh", "python", "crontab")
         if not is_elsewhere(block[1])
     ]
-    async with serving(ROOT / "model_repository") as service:
+    async with serving(ROOT / "model_repository", jobs_directory=folder / "jobs") as service:
         outputs = [await run(script_of(*block, service.port), folder) for block in found]
     for (_, text), output in zip(found, outputs, strict=True):
         if text.startswith("curl") and "-o " not in text and ">" not in text:
@@ -100,7 +102,7 @@ def check_answer(command: str, output: str) -> None:
     if "Accept: text/csv" in command:
         assert output.startswith('"item_id","timestamp"'), output
     else:
-        known = {"forecasts", "predictions", "outputs", "series"}
+        known = {"forecasts", "predictions", "outputs", "series", "job_id"}
         assert json.loads(output).keys() & known, output
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.service import serving, write_model
+from tests.e2e.service import serving_at_full_speed, write_model
 from tests.tiny_artifact import tiny_artifact
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,9 @@ async def test_fuzzed_service_never_answers_5xx(
     write_model(tmp_path / "models", tiny_artifact(), name="monthly")
     config = tmp_path / "schemathesis.toml"
     config.write_text(SCHEMATHESIS)
-    async with serving(tmp_path / "models", access_log=False) as service:
+    async with serving_at_full_speed(
+        tmp_path / "models", access_log=False, jobs_directory=tmp_path / "jobs"
+    ) as service:
         document = f"http://127.0.0.1:{service.port}/openapi.json"
         output = await _fuzz(document, config, selection, f"--max-examples={max_examples}")
         async with Client(service.port) as client:

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from app.artifact import MODEL_FILE
 from tests.e2e.client import Client
-from tests.e2e.service import Service, serving, write_model
+from tests.e2e.service import Service, serving, serving_at_full_speed, write_model
 from tests.e2e.traffic import BODY, path_of
 from tests.tiny_artifact import tiny_artifact
 
@@ -84,7 +84,8 @@ async def test_swaps_under_load_lose_no_request_and_mix_no_versions(tmp_path: Pa
     sound = [tiny_artifact(context_length=512), tiny_artifact(context_length=512, hidden_size=6)]
     write_model(tmp_path, sound[1])
     settings = {"model_control": "explicit", "retire_after_s": 0.3, "access_log": False}
-    async with serving(tmp_path, gateways=2, runners=2, **settings) as service:
+    settings |= {"gateways": 2, "runners": 2}
+    async with serving_at_full_speed(tmp_path, **settings) as service:
         callers = Callers(service)
         async with callers.calling(), Client(service.port) as admin:
             for number in range(NUM_SWAPS):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import tritonclient.http as sync
 from numpy.typing import NDArray
 from tritonclient.http import aio
@@ -28,6 +29,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
+
+SHARED = pytest.mark.asyncio(loop_scope="module")
 
 _READY_ANSWERS = 8
 """Each over a connection of its own, so that every gateway is asked."""
@@ -51,6 +54,12 @@ async def ready_service(model_repository: Path, **settings: object) -> AsyncIter
             async with Client(service.port) as client:
                 answer = await client.get("/v2/health/ready")
             num_ready = num_ready + 1 if answer.status == 200 else 0
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tiny_repository: Path) -> AsyncIterator[Service]:
+    async with ready_service(tiny_repository) as service:
         yield service
 
 
@@ -125,10 +134,11 @@ async def test_clients_read_what_is_served(tiny_repository: Path) -> None:
     assert found["statistics"]["model_stats"][0]["inference_stats"]["success"]["count"] == 0
 
 
+@SHARED
 @pytest.mark.parametrize("is_binary", [True, False])
 @pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
 async def test_forecasts_equal_those_of_the_native_api_bit_for_bit(
-    tiny_repository: Path, *, is_binary: bool, encoding: str | None
+    service: Service, *, is_binary: bool, encoding: str | None
 ) -> None:
     def options(http: Http) -> dict[str, Any]:
         return {
@@ -139,20 +149,20 @@ async def test_forecasts_equal_those_of_the_native_api_bit_for_bit(
             "response_compression_algorithm": encoding,
         }
 
-    async with ready_service(tiny_repository) as service:
-        want = await native_quantiles(service)
-        first = await in_thread(service, lambda client: client.infer("tiny", **options(sync)))
-        async with aio_client(service) as client:
-            second = await client.infer("tiny", model_version="1", **options(aio))
+    want = await native_quantiles(service)
+    first = await in_thread(service, lambda client: client.infer("tiny", **options(sync)))
+    async with aio_client(service) as client:
+        second = await client.infer("tiny", model_version="1", **options(aio))
     for result in (first, second):
         np.testing.assert_array_equal(result.as_numpy("quantiles"), want, strict=True)
         assert result.get_response()["id"] == "a-1"
 
 
+@SHARED
 async def test_plainest_call_gives_every_output_and_takes_the_state_back(
-    tiny_repository: Path,
+    service: Service,
 ) -> None:
-    async with ready_service(tiny_repository) as service, aio_client(service) as client:
+    async with aio_client(service) as client:
 
         async def infer(target: NDArray[np.float32], *states: Any) -> Any:
             inputs = [make_input(aio, target, "past_target", is_binary=True), *states]
@@ -167,10 +177,11 @@ async def test_plainest_call_gives_every_output_and_takes_the_state_back(
     np.testing.assert_allclose(last.as_numpy("quantiles"), whole.as_numpy("quantiles"), rtol=1e-4)
 
 
-async def test_missing_values_travel_in_both_forms(tiny_repository: Path) -> None:
+@SHARED
+async def test_missing_values_travel_in_both_forms(service: Service) -> None:
     target = TARGET.copy()
     target[0, 7] = np.nan
-    async with ready_service(tiny_repository) as service, aio_client(service) as client:
+    async with aio_client(service) as client:
         results = [
             await client.infer("tiny", [make_input(aio, target, "past_target", is_binary=form)])
             for form in (True, False)
@@ -180,8 +191,9 @@ async def test_missing_values_travel_in_both_forms(tiny_repository: Path) -> Non
     assert np.isfinite(first).all()
 
 
-async def test_errors_carry_our_sentence(tiny_repository: Path) -> None:
-    async with ready_service(tiny_repository) as service, aio_client(service) as client:
+@SHARED
+async def test_errors_carry_our_sentence(service: Service) -> None:
+    async with aio_client(service) as client:
         tensor = make_input(aio, TARGET, "past_target", is_binary=True)
         calls = {
             "no model of this name": client.infer("none", [tensor]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.service import serving, write_model
+from tests.e2e.service import serving, serving_at_full_speed, write_model
 from tests.e2e.traffic import forecast_all, make_requests, path_of, quantiles_of
 from tests.tiny_artifact import tiny_artifact
 
@@ -19,7 +19,8 @@ RELATIVE_TOLERANCE = 1e-5
 @pytest.mark.timeout(300)
 async def test_batching_never_changes_an_answer(tiny_repository: Path) -> None:
     requests = make_requests(NUM_REQUESTS)
-    async with serving(tiny_repository, access_log=False) as service:
+    settings = {"access_log": False, "state_cache_bytes": 0}
+    async with serving_at_full_speed(tiny_repository, **settings) as service:
         together = await forecast_all(service, "tiny", requests, num_clients=NUM_CLIENTS)
         alone = await forecast_all(service, "tiny", requests, num_clients=1)
     for number, (shared, single) in enumerate(zip(together, alone, strict=True)):

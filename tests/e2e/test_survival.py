@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.service import serving
+from tests.e2e.service import serving, serving_at_full_speed
 from tests.e2e.traffic import BODY, Load, path_of
 from tests.waiting import until
 
 FORECAST = path_of("tiny")
 NUM_CLIENTS = 200
-NUM_STOPS = 5
+NUM_STOPS = 4
 
 
 @pytest.mark.timeout(180)
 async def test_stopping_under_load_loses_no_request(tiny_repository: Path) -> None:
     for _ in range(NUM_STOPS):
-        async with serving(tiny_repository, access_log=False) as service:
+        settings = {"access_log": False, "drain_delay_s": 1}
+        async with serving_at_full_speed(tiny_repository, **settings) as service:
             load = Load(service, "tiny", NUM_CLIENTS)
             await load.start()
             status = await service.stop()
@@ -32,7 +33,8 @@ async def test_stopping_under_load_loses_no_request(tiny_repository: Path) -> No
 
 
 async def test_readiness_is_red_at_once_and_liveness_stays_green(tiny_repository: Path) -> None:
-    async with serving(tiny_repository) as service, Client(service.port) as client:
+    settings = {"drain_delay_s": 2}
+    async with serving(tiny_repository, **settings) as service, Client(service.port) as client:
         assert (await client.get("/readyz")).status == 200
         service.process.send_signal(signal.SIGTERM)
 
@@ -49,7 +51,7 @@ async def test_readiness_is_red_at_once_and_liveness_stays_green(tiny_repository
 async def test_interrupt_ends_an_idle_service_without_the_drain_delay(
     tiny_repository: Path,
 ) -> None:
-    async with serving(tiny_repository) as service:
+    async with serving(tiny_repository, drain_delay_s=60) as service:
         assert await service.stop(signal.SIGINT) == 0
 
 

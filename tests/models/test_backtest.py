@@ -7,16 +7,15 @@ import torch
 from app.errors import InvalidInputError
 from models.backtest import (
     Window,
-    backtest,
+    forecast_by_methods,
     forecast_windows,
     interpolate_levels,
     rolling_windows,
-    score,
+    summarise,
 )
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
-from models.metrics import EVALUATION_LEVELS
-from models.series import Series, SeriesSet
+from models.series import FloatArray, Series, SeriesSet
 
 
 @pytest.fixture
@@ -66,21 +65,30 @@ def test_windows_of_many_series_keep_their_order(network: Forecaster, waves: Ser
     np.testing.assert_allclose(forecast[first : 2 * first], 2 * forecast[:first], rtol=1e-4)
 
 
-def test_perfect_forecast_scores_nothing() -> None:
-    actual = np.array([[10.0, 20.0]])
-    quantiles = np.repeat(actual[..., np.newaxis], len(EVALUATION_LEVELS), axis=-1)
-    scores = score(actual, quantiles, np.ones(1))
-    assert (scores.mase, scores.smape, scores.scaled_quantile_loss) == (0.0, 0.0, 0.0)
-    assert scores.coverage_80 == 1.0
-
-
 def test_accuracy_holds_the_seasonal_naive_too(network: Forecaster, waves: SeriesSet) -> None:
     windows = rolling_windows(waves, horizon=4, num_windows=2)
-    result = backtest(network, waves, windows=windows, horizon=4)
+    result = summarise(forecast_by_methods(network, windows, season=waves.season, horizon=4))
     accuracy = result.to_accuracy("waves")
     assert (accuracy.data_set, accuracy.num_series, result.num_windows) == ("waves", 6, 12)
     assert accuracy.mase == result.model.mase
     assert accuracy.seasonal_naive_mase == result.seasonal_naive.mase
+
+
+def test_rivals_are_scored_on_the_same_windows(network: Forecaster, waves: SeriesSet) -> None:
+    windows = rolling_windows(waves, horizon=4, num_windows=2)
+
+    def last_value(history: FloatArray) -> FloatArray:
+        return np.full((4, 9), history[-1])
+
+    forecasts = forecast_by_methods(
+        network, windows, season=waves.season, horizon=4, rivals={"last value": last_value}
+    )
+    result = summarise(forecasts)
+    error = np.abs(forecasts.actual - np.array([[w.series.target[w.origin - 1]] for w in windows]))
+    assert result.rivals["last value"].mase == pytest.approx(
+        (error.mean(1) / forecasts.scales).mean()
+    )
+    assert result.rivals["last value"].coverage_80 < 0.5
 
 
 def test_levels_between_trained_ones_are_interpolated() -> None:

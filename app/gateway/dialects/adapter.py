@@ -11,7 +11,7 @@ from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
-from app.gateway.exchange import exchange_of
+from app.gateway.exchange import exchange_of, owner_of
 from app.gateway.forecast_schemas import ForecastRequest
 from app.gateway.preparation import PreparedRequest
 from app.gateway.service import Forecast, ForecastService
@@ -75,7 +75,10 @@ class Adapter:
         deadline = exchange.started + self.settings.request_timeout_s
         async with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
-                question.prepared, question.model, deadline=deadline
+                question.prepared,
+                question.model,
+                deadline=deadline,
+                owner=owner_of(request.scope),
             )
             is_large = len(body) > _INLINE_BYTES
             content = await _encode(question, forecast, is_large=is_large)

@@ -1,0 +1,84 @@
+"""Arrow streams and files, batch by batch."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.ipc
+from typing_extensions import override
+
+from app.errors import MalformedBodyError
+from app.files.raw import (
+    PIECE_ROWS,
+    RawFile,
+    RawPiece,
+    Source,
+    check_columns,
+    first_line_of,
+    open_bytes,
+    open_native,
+)
+
+_FILE_MAGIC = b"ARROW1"
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+
+class ArrowFile(RawFile):
+    """An Arrow stream, or an Arrow file, which is also known as Feather.
+
+    Raises:
+        MalformedBodyError: It is neither, or damaged.
+        InvalidInputError: A column is there twice.
+        PayloadTooLargeError: There are too many columns.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        with open_bytes(source) as file:
+            self._is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+        try:
+            with self._open() as (schema, _):
+                self._names: list[str] = schema.names
+        except _DAMAGE as error:
+            raise _not_arrow(error) from error
+        check_columns(self._names)
+
+    @property
+    @override
+    def column_names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    @override
+    def separator(self) -> str | None:
+        return None
+
+    @override
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
+        names = list(self._names if columns is None else columns)
+        row = 1
+        try:
+            with self._open() as (_, batches):
+                for batch in batches:
+                    batch.validate(full=True)  # what a stranger sends may point outside itself
+                    table = pa.Table.from_batches([batch]).select(names)
+                    for start in range(0, batch.num_rows, PIECE_ROWS):
+                        yield RawPiece(table.slice(start, PIECE_ROWS), row + start)
+                    row += batch.num_rows
+        except _DAMAGE as error:
+            raise _not_arrow(error) from error
+
+    @contextmanager
+    def _open(self) -> Generator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+        with open_native(self._source) as native:
+            if self._is_file:
+                with pyarrow.ipc.open_file(native) as file:
+                    count = file.num_record_batches
+                    yield file.schema, (file.get_batch(index) for index in range(count))
+            else:
+                with pyarrow.ipc.open_stream(native) as stream:
+                    yield stream.schema, iter(stream)
+
+
+def _not_arrow(error: Exception) -> MalformedBodyError:
+    return MalformedBodyError(f"the file is no Arrow stream: {first_line_of(error)}")

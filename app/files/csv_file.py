@@ -1,0 +1,130 @@
+"""CSV files: their separator, header and cells, all of them as text."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.csv
+from typing_extensions import override
+
+from app.errors import InvalidInputError, MalformedBodyError, PayloadTooLargeError
+from app.files.raw import (
+    MAX_COLUMNS,
+    PIECE_BYTES,
+    RawFile,
+    RawPiece,
+    Source,
+    check_columns,
+    first_line_of,
+    open_native,
+)
+from app.files.text import Utf8Text
+
+_SEPARATORS = ",;\t|"
+_NUMBERED_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+_STRADDLING = "straddling object"
+
+
+class CsvFile(RawFile):
+    """A CSV file; one whose header holds a number alone has no header.
+
+    Raises:
+        MalformedBodyError: It is no text, or not in its encoding.
+        InvalidInputError: A column has no name, or one that another has.
+        PayloadTooLargeError: There are too many columns.
+    """
+
+    def __init__(self, source: Source, encoding: str | None) -> None:
+        self._text = Utf8Text(source, encoding)
+        num_blank, header = self._read_header()
+        self._separator = max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
+        names = _split(header, self._separator)
+        if len(names) > MAX_COLUMNS:
+            raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
+        if "" in names:
+            raise InvalidInputError(f"row 1: column {names.index('') + 1} has no name")
+        has_names = any(not _is_number(name) for name in names)
+        numbered = [f"column {index + 1}" for index in range(len(names))]
+        self._names = names if has_names else numbered
+        self._num_skipped = num_blank + int(has_names)
+        check_columns(self._names)
+
+    def _read_header(self) -> tuple[int, str]:
+        """Return the first line that is not blank, and how many are before it."""
+        start = self._text.start.lstrip()
+        num_blank = self._text.start.count(b"\n") - start.count(b"\n")
+        try:
+            return num_blank, start.partition(b"\n")[0].rstrip(b"\r").decode()
+        except UnicodeDecodeError:
+            self._text.check()
+            raise MalformedBodyError("row 1 is too long") from None
+
+    @property
+    @override
+    def column_names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    @override
+    def separator(self) -> str | None:
+        return self._separator
+
+    @override
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
+        row = self._num_skipped + 1
+        with open_native(self._text.source) as file:
+            try:
+                for batch in self._open(file, columns or self._names):
+                    yield RawPiece(pa.Table.from_batches([batch]), row)
+                    row += batch.num_rows
+            except pa.ArrowInvalid as error:
+                self._text.check()
+                raise _translate(error, row) from error
+
+    def _open(self, file: pa.NativeFile, columns: Sequence[str]) -> pyarrow.csv.CSVStreamingReader:
+        return pyarrow.csv.open_csv(
+            file,
+            pyarrow.csv.ReadOptions(
+                use_threads=False,
+                block_size=PIECE_BYTES,
+                column_names=self._names,
+                skip_rows=self._num_skipped,
+            ),
+            pyarrow.csv.ParseOptions(delimiter=self._separator, newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=False,
+                include_columns=columns,
+            ),
+        )
+
+    @override
+    def close(self) -> None:
+        self._text.close()
+
+
+def _split(header: str, separator: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _translate(error: pa.ArrowInvalid, row: int) -> InvalidInputError | MalformedBodyError:
+    if match := _NUMBERED_ROW.search(str(error)):
+        number, expected, found = match.groups()
+        return InvalidInputError(
+            f"row {number} has {found} cells where there are {expected} columns: a separator "
+            "inside a value must be in quotes"
+        )
+    if _STRADDLING in str(error):
+        return InvalidInputError(
+            f"after row {row - 1}, a row is longer than {PIECE_BYTES} bytes: is a quote left open?"
+        )
+    return MalformedBodyError(f"the file is not CSV: {first_line_of(error)}")

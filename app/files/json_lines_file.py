@@ -1,0 +1,97 @@
+"""JSON Lines files: one object a line, its keys are the columns."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.json
+from typing_extensions import override
+
+from app.errors import InvalidInputError, MalformedBodyError
+from app.files.raw import (
+    PIECE_BYTES,
+    RawFile,
+    RawPiece,
+    Source,
+    check_columns,
+    first_line_of,
+    open_bytes,
+)
+
+_NUMBERED_ROW = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)", re.DOTALL)
+
+
+class JsonLinesFile(RawFile):
+    """A JSON Lines file; its columns are the keys of its beginning.
+
+    Raises:
+        MalformedBodyError: It is empty, no JSON, or not UTF-8.
+        InvalidInputError: A row is wrong, or a key is there twice.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._names: list[str] = []
+        first = next(self._read(), None)
+        if first is None:
+            raise MalformedBodyError("the file is empty")
+        self._names = first.table.column_names
+        check_columns(self._names)
+
+    @property
+    @override
+    def column_names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    @override
+    def separator(self) -> str | None:
+        return None
+
+    @override
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
+        names = self._names if columns is None else columns
+        for piece in self._read():
+            found, count = set(piece.table.column_names), piece.table.num_rows
+            cells = [piece.table[n] if n in found else pa.nulls(count) for n in names]
+            yield RawPiece(pa.Table.from_arrays(cells, names), piece.first_row)
+
+    def _read(self) -> Iterator[RawPiece]:
+        """Cut the file at ends of lines, so that rows can be counted."""
+        row, num_lines = 1, 0
+        with open_bytes(self._source) as file:
+            while lines := _read_lines(file):
+                if lines.strip():
+                    table = _parse(lines, first_row=row, first_line=num_lines + 1)
+                    yield RawPiece(table, row)
+                    row += table.num_rows
+                num_lines += lines.count(b"\n")
+
+
+def _read_lines(file: BinaryIO) -> bytes:
+    lines = file.read(PIECE_BYTES)
+    if len(lines) < PIECE_BYTES or lines.endswith(b"\n"):
+        return lines
+    rest = file.readline(PIECE_BYTES)
+    if len(rest) == PIECE_BYTES and not rest.endswith(b"\n"):
+        raise InvalidInputError(f"a row is longer than {PIECE_BYTES} bytes")
+    return lines + rest
+
+
+def _parse(lines: bytes, *, first_row: int, first_line: int) -> pa.Table:
+    try:
+        lines.decode()
+        table = pyarrow.json.read_json(
+            pa.BufferReader(lines),
+            pyarrow.json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
+        )
+    except UnicodeDecodeError as error:
+        line = first_line + lines[: error.start].count(b"\n")
+        raise MalformedBodyError(f"row {line} is not UTF-8") from error
+    except pa.ArrowInvalid as error:
+        if match := _NUMBERED_ROW.search(str(error)):
+            reason = match[1].replace("Column(/", "column ").replace(")", "")
+            raise InvalidInputError(f"row {first_row + int(match[2])}: {reason}") from error
+        raise MalformedBodyError(f"the file is not JSON Lines: {first_line_of(error)}") from error
+    return table

@@ -1,0 +1,102 @@
+"""Parquet files, read some rows at a time; a bomb is refused by its own footer."""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet
+from typing_extensions import override
+
+from app.errors import MalformedBodyError, PayloadTooLargeError
+from app.files.raw import (
+    MAX_COLUMNS,
+    PIECE_ROWS,
+    FileLimits,
+    RawFile,
+    RawPiece,
+    Source,
+    check_columns,
+    check_num_rows,
+    first_line_of,
+    open_native,
+)
+
+_MAX_CELLS = 2**22
+_COLUMN_BUFFER_BYTES = 2**16
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+
+class ParquetFile(RawFile):
+    """A Parquet file.
+
+    Raises:
+        MalformedBodyError: It is none, or damaged.
+        InvalidInputError: A column is there twice.
+        PayloadTooLargeError: It has too many rows or columns, or is too large when decompressed.
+    """
+
+    def __init__(self, source: Source, limits: FileLimits) -> None:
+        self._source = source
+        try:
+            with open_native(source) as native, _open(native) as file:
+                _check_size(file.metadata, limits)
+                schema = file.schema_arrow
+        except _DAMAGE as error:
+            raise _not_parquet(error) from error
+        self._names: list[str] = schema.names
+        check_columns(self._names)
+        self._texts = [field.name for field in schema if pa.types.is_string(field.type)]
+
+    @property
+    @override
+    def column_names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    @override
+    def separator(self) -> str | None:
+        return None
+
+    @override
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
+        names = list(self._names if columns is None else columns)
+        num_rows = max(1, min(PIECE_ROWS, _MAX_CELLS // max(1, len(names))))
+        row = 1
+        try:
+            # As dictionaries: one long text in a million rows must not become a million texts.
+            with open_native(self._source) as native, _open(native, self._texts) as file:
+                for batch in file.iter_batches(num_rows, columns=names, use_threads=False):
+                    yield RawPiece(pa.Table.from_batches([batch]).select(names), row)
+                    row += batch.num_rows
+        except _DAMAGE as error:
+            raise _not_parquet(error) from error
+
+
+def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pyarrow.parquet.ParquetFile:
+    return pyarrow.parquet.ParquetFile(
+        native,
+        read_dictionary=list(texts),
+        buffer_size=_COLUMN_BUFFER_BYTES,
+        thrift_string_size_limit=2**24,
+        thrift_container_size_limit=2**20,
+    )
+
+
+def _check_size(metadata: pyarrow.parquet.FileMetaData, limits: FileLimits) -> None:
+    if metadata.num_columns > MAX_COLUMNS:
+        raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
+    check_num_rows(metadata.num_rows, limits)
+    if limits.max_decoded_bytes is None:
+        return
+    size = sum(
+        metadata.row_group(group).column(column).total_uncompressed_size
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    if size > limits.max_decoded_bytes:
+        raise PayloadTooLargeError(
+            f"decompressed, the file would hold {size} bytes, more than {limits.max_decoded_bytes}"
+        )
+
+
+def _not_parquet(error: Exception) -> MalformedBodyError:
+    return MalformedBodyError(f"the file is not Parquet: {first_line_of(error)}")

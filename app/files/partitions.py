@@ -1,0 +1,85 @@
+"""Rows on disk, divided by item, so that some items at a time can be put together."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+
+from app.files.rows import Rows, join_rows
+
+_MOST_PARTITIONS = 256
+_ARRAYS = ("time", "target", "number")
+
+
+class Partitions:
+    """Some files, each with all rows of its items; which items those are depends on names alone."""
+
+    def __init__(self, count: int, num_covariates: int) -> None:
+        count = min(_MOST_PARTITIONS, count)
+        self._folder = TemporaryDirectory(prefix="gatecast-rows-")
+        self._num_covariates = num_covariates
+        fields = [("item", pa.string()), ("time", pa.int64()), ("target", pa.float64())]
+        fields += [("number", pa.int64()), ("complaint", pa.string())]
+        fields += [(f"covariate {index}", pa.float64()) for index in range(num_covariates)]
+        self._schema = pa.schema(fields)
+        self._paths = [Path(self._folder.name) / str(index) for index in range(count)]
+        self._writers = [pyarrow.ipc.new_file(str(path), self._schema) for path in self._paths]
+
+    def add(self, rows: Rows) -> None:
+        """Write some rows."""
+        owners = np.array([zlib.crc32(name.encode()) for name in rows.names], np.int64)
+        owners = (owners % len(self._paths))[rows.item]
+        order = np.argsort(owners, kind="stable")
+        batch = self._to_batch(rows).take(pa.array(order))
+        starts = np.searchsorted(owners[order], np.arange(len(self._paths) + 1))
+        for writer, start, stop in zip(self._writers, starts[:-1], starts[1:], strict=True):
+            if stop > start:
+                writer.write_batch(batch.slice(start, stop - start))
+
+    def finish(self) -> None:
+        """Write the ends."""
+        for writer in self._writers:
+            writer.close()
+
+    def read(self) -> Iterator[Rows]:
+        """Read the rows of some items at a time, in the order in which they were added."""
+        for path in self._paths:
+            with pa.OSFile(str(path), "rb") as native, pyarrow.ipc.open_file(native) as file:
+                count = file.num_record_batches
+                parts = [self._to_rows(file.get_batch(index)) for index in range(count)]
+            if parts:
+                yield join_rows(parts)
+
+    def close(self) -> None:
+        """Delete the files."""
+        self._folder.cleanup()
+
+    def _to_batch(self, rows: Rows) -> pa.RecordBatch:
+        item = pa.DictionaryArray.from_arrays(
+            pa.array(rows.item), pa.array(rows.names, pa.string())
+        )
+        complaints = [rows.complaints.get(row) for row in range(len(rows))]
+        arrays = [item.cast(pa.string()), *(pa.array(getattr(rows, name)) for name in _ARRAYS)]
+        arrays.append(pa.array(complaints, pa.string()))
+        arrays += [pa.array(rows.covariates[:, index]) for index in range(self._num_covariates)]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _to_rows(self, batch: pa.RecordBatch) -> Rows:
+        item = batch["item"].dictionary_encode()
+        time, target, number = (batch[name].to_numpy() for name in _ARRAYS)
+        columns = [batch[5 + index].to_numpy() for index in range(self._num_covariates)]
+        complaints = batch["complaint"]
+        is_wrong = np.flatnonzero(complaints.is_valid().to_numpy(zero_copy_only=False))
+        return Rows(
+            item.dictionary.to_pylist(),
+            item.indices.to_numpy().astype(np.int64),
+            time,
+            target,
+            np.column_stack(columns) if columns else np.empty((len(time), 0)),
+            number,
+            {row: str(complaints[row]) for row in is_wrong.tolist()},
+        )

@@ -1,0 +1,121 @@
+"""A file as pieces of raw cells, whatever its format.
+
+A file comes from anybody: pyarrow's readers are made, and fuzzed, for untrusted bytes. They read
+native files alone, never Python's: their threads may outlive the interpreter.
+"""
+
+import io
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+import pyarrow as pa
+
+from app.errors import InvalidInputError, PayloadTooLargeError
+
+FileFormat = Literal["csv", "jsonl", "parquet", "arrow"]
+
+Source = Path | bytes
+"""A file on disk, or the content of a small one."""
+
+MAX_COLUMNS = 1000
+PIECE_BYTES = 4 * 2**20
+"""About how much text is read at a time."""
+
+PIECE_ROWS = 2**17
+"""Most rows of a table that are read at a time."""
+
+_MAX_REASON = 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileLimits:
+    """What a file may hold, and how much of it is held at a time; None sets no limit.
+
+    Attributes:
+        max_rows: Rows of the file.
+        max_decoded_bytes: Bytes that the columns of a Parquet file hold, decompressed.
+        max_series_steps: Values of one series, with its gaps filled.
+        rows_in_memory: About how many rows are kept in memory at a time; a longer file is streamed.
+    """
+
+    max_rows: int | None = None
+    max_decoded_bytes: int | None = None
+    max_series_steps: int = 20_000_000
+    rows_in_memory: int = 2**19
+
+
+@dataclass(frozen=True, slots=True)
+class RawPiece:
+    """Some rows as the file has them, and the number of the first one.
+
+    Rows are counted as a spreadsheet shows them: the header of a CSV file is row 1, blank lines do
+    not count.
+    """
+
+    table: pa.Table
+    first_row: int
+
+
+class RawFile(Protocol):
+    """A file that can be read again and again; its columns are known before."""
+
+    @property
+    @abstractmethod
+    def column_names(self) -> Sequence[str]:
+        """All of them, in the order of the file."""
+
+    @property
+    @abstractmethod
+    def separator(self) -> str | None:
+        """What separates the cells of a CSV file."""
+
+    @abstractmethod
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
+        """Read the file from its beginning: these columns, or all."""
+
+    def close(self) -> None:
+        """Delete what was written to read it."""
+        return
+
+
+def open_native(source: Source) -> pa.NativeFile:
+    """Open a file for pyarrow."""
+    return pa.BufferReader(source) if isinstance(source, bytes) else pa.OSFile(str(source), "rb")
+
+
+def open_bytes(source: Source) -> BinaryIO:
+    """Open a file for Python."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Check the names of columns.
+
+    Raises:
+        PayloadTooLargeError: There are too many.
+        InvalidInputError: A column is there twice.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"column {name} is there {names.count(name)} times")
+
+
+def check_num_rows(num_rows: int, limits: FileLimits) -> None:
+    """Check the number of rows.
+
+    Raises:
+        PayloadTooLargeError: There are too many.
+    """
+    if limits.max_rows is not None and num_rows > limits.max_rows:
+        raise PayloadTooLargeError(f"the file may have at most {limits.max_rows} rows")
+
+
+def first_line_of(error: Exception) -> str:
+    """Return what a library complains of, cut to a readable length."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:_MAX_REASON]

@@ -1,0 +1,1 @@
+"""Bulk jobs: whole files that a process of their own forecasts while requests are answered."""
