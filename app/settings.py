@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         30.0, gt=0, description="Longest the body of a request may take to arrive."
     )
-    max_batch_size: int = Field(32, ge=1, description="Most series in one model run.")
+    max_batch_size: int = Field(16, ge=1, description="Most series in one model run.")
     max_batch_steps: int = Field(
         32_768, ge=1, description="Most padded steps, series times longest, in one model run."
     )

@@ -86,7 +86,7 @@ def _plain_dictionary(cells: pa.DictionaryArray) -> pa.StringArray:
     return pc.if_else(is_long, cut, values).take(cells.indices)
 
 
-def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], list[str]]:
+def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], pa.StringArray]:
     """Return the number of each row's item, in order of appearance, and the items' names.
 
     A row that is complained of belongs to an item without a name.
@@ -99,23 +99,24 @@ def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], l
         raise InvalidInputError(f"column {column.name} must hold names, not {cells.type}")
     if not pa.types.is_dictionary(cells.type):
         cells = cells.cast(pa.string()).dictionary_encode()
-    whole = cells.combine_chunks()
-    encoded = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    encoded = _one_array(cells)
     column.refuse(_to_bool(pc.is_null(encoded)), "is empty")
-    names: list[str] = encoded.dictionary.cast(pa.string()).to_pylist()
-    codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(names)).to_numpy()
-    is_bad = np.array([*(not name or len(name) > max_length for name in names), False])
-    column.refuse(is_bad[codes], f"must have 1 to {max_length} characters")
-    known = [*("" if bad else name for name, bad in zip(names, is_bad, strict=False)), ""]
-    return _by_appearance(np.where(is_bad[codes], len(names), codes), known)
+    length = pc.fill_null(pc.utf8_length(encoded.dictionary.cast(pa.string())), 0)
+    is_good = pc.and_(pc.greater(length, 0), pc.less_equal(length, max_length))
+    names = pc.if_else(is_good, encoded.dictionary.cast(pa.string()), "")
+    codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(names))
+    is_bad = np.append(~_to_bool(is_good), False)[codes]
+    column.refuse(is_bad, f"must have 1 to {max_length} characters")
+    codes = pc.if_else(pa.array(is_bad), len(names), codes).dictionary_encode()
+    return (
+        codes.indices.to_numpy().astype(np.int64),
+        pa.concat_arrays([names, pa.array([""])]).take(codes.dictionary),
+    )
 
 
-def _by_appearance(
-    codes: NDArray[np.int64], names: list[str]
-) -> tuple[NDArray[np.int64], list[str]]:
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return rank[inverse], [names[codes[row]] for row in np.sort(first)]
+def _one_array(cells: pa.ChunkedArray) -> Any:
+    whole = cells.combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
 
 
 def read_numbers(column: Column, *, decimal_comma: bool) -> NDArray[np.float64]:
@@ -224,8 +225,7 @@ def _no_times(column: Column) -> InvalidInputError:
 
 
 def _parse_stamps(column: Column, text: pa.ChunkedArray, *, in_utc: bool) -> NDArray[np.datetime64]:
-    encoded: Any = pc.fill_null(text, "").combine_chunks().dictionary_encode()
-    encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+    encoded = _one_array(pc.fill_null(text, "").dictionary_encode())
     codes: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
     parsed = [_parse_stamp(cell) for cell in encoded.dictionary.to_pylist()]
     is_wrong = np.array([stamp is None for stamp in parsed])

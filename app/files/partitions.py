@@ -1,6 +1,5 @@
 """Rows on disk, divided by item, so that some items at a time can be put together."""
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from app.files.rows import Rows, join_rows
+from app.files.rows import Rows, hash_names
 
 _MOST_PARTITIONS = 256
 _ARRAYS = ("time", "target", "number")
@@ -31,8 +30,7 @@ class Partitions:
 
     def add(self, rows: Rows) -> None:
         """Write some rows."""
-        owners = np.array([zlib.crc32(name.encode()) for name in rows.names], np.int64)
-        owners = (owners % len(self._paths))[rows.item]
+        owners = (hash_names(rows.names) % np.uint64(len(self._paths)))[rows.item]
         order = np.argsort(owners, kind="stable")
         batch = self._to_batch(rows).take(pa.array(order))
         starts = np.searchsorted(owners[order], np.arange(len(self._paths) + 1))
@@ -49,33 +47,31 @@ class Partitions:
         """Read the rows of some items at a time, in the order in which they were added."""
         for path in self._paths:
             with pa.OSFile(str(path), "rb") as native, pyarrow.ipc.open_file(native) as file:
-                count = file.num_record_batches
-                parts = [self._to_rows(file.get_batch(index)) for index in range(count)]
-            if parts:
-                yield join_rows(parts)
+                table = file.read_all()
+            if table.num_rows:
+                yield self._to_rows(table)
 
     def close(self) -> None:
         """Delete the files."""
         self._folder.cleanup()
 
     def _to_batch(self, rows: Rows) -> pa.RecordBatch:
-        item = pa.DictionaryArray.from_arrays(
-            pa.array(rows.item), pa.array(rows.names, pa.string())
-        )
-        complaints = [rows.complaints.get(row) for row in range(len(rows))]
+        item = pa.DictionaryArray.from_arrays(pa.array(rows.item), rows.names)
+        complaints = np.full(len(rows), None)
+        complaints[list(rows.complaints)] = list(rows.complaints.values())
         arrays = [item.cast(pa.string()), *(pa.array(getattr(rows, name)) for name in _ARRAYS)]
         arrays.append(pa.array(complaints, pa.string()))
         arrays += [pa.array(rows.covariates[:, index]) for index in range(self._num_covariates)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def _to_rows(self, batch: pa.RecordBatch) -> Rows:
-        item = batch["item"].dictionary_encode()
-        time, target, number = (batch[name].to_numpy() for name in _ARRAYS)
-        columns = [batch[5 + index].to_numpy() for index in range(self._num_covariates)]
-        complaints = batch["complaint"]
-        is_wrong = np.flatnonzero(complaints.is_valid().to_numpy(zero_copy_only=False))
+    def _to_rows(self, table: pa.Table) -> Rows:
+        item = table["item"].combine_chunks().dictionary_encode()
+        time, target, number = (table[name].to_numpy() for name in _ARRAYS)
+        columns = [table[5 + index].to_numpy() for index in range(self._num_covariates)]
+        complaints = table["complaint"]
+        is_wrong = np.flatnonzero(complaints.is_valid().to_numpy())
         return Rows(
-            item.dictionary.to_pylist(),
+            item.dictionary,
             item.indices.to_numpy().astype(np.int64),
             time,
             target,

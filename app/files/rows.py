@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from app.files.cells import (
@@ -20,6 +21,11 @@ from app.files.raw import RawPiece
 MAX_NAME_LENGTH = 256
 
 Steps = NDArray[np.int64]
+
+_BYTES_A_CHARACTER = 4
+_POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(
+    MAX_NAME_LENGTH * _BYTES_A_CHARACTER, dtype=np.uint64
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +55,8 @@ class Rows:
     """Some rows.
 
     Attributes:
-        names: Items in order of appearance; an empty name is that of rows without one.
+        names: Items in order of appearance; an empty name is that of rows without one. Arrow's,
+            since a piece may have as many of them as rows.
         item: ``(rows,)``, positions in ``names``.
         time: ``(rows,)``, microseconds since 1970, or plain steps.
         target: ``(rows,)``, NaN where missing.
@@ -58,7 +65,7 @@ class Rows:
         complaints: What is wrong with a row, by its position.
     """
 
-    names: list[str]
+    names: pa.StringArray
     item: NDArray[np.int64]
     time: NDArray[np.int64]
     target: NDArray[np.float64]
@@ -87,22 +94,20 @@ class Rows:
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
-    """Put pieces of rows together; only items that have rows keep their names."""
+    """Put pieces of rows together."""
     if len(parts) == 1:
         return parts[0]
-    positions: dict[str, int] = {}
-    items: list[NDArray[np.int64]] = []
+    names = pa.concat_arrays([part.names for part in parts]).dictionary_encode()
+    positions = names.indices.to_numpy().astype(np.int64)
+    items: list[Steps] = []
     complaints: dict[int, str] = {}
-    num_rows = 0
+    num_rows = num_names = 0
     for part in parts:
-        used = np.unique(part.item)
-        known = np.zeros(len(part.names), np.int64)
-        known[used] = [positions.setdefault(part.names[i], len(positions)) for i in used]
-        items.append(known[part.item])
+        items.append(positions[num_names + part.item])
         complaints |= {num_rows + row: text for row, text in part.complaints.items()}
-        num_rows += len(part)
+        num_rows, num_names = num_rows + len(part), num_names + len(part.names)
     return Rows(
-        list(positions),
+        names.dictionary,
         np.concatenate(items),
         np.concatenate([part.time for part in parts]),
         np.concatenate([part.target for part in parts]),
@@ -110,6 +115,18 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         np.concatenate([part.number for part in parts]),
         complaints,
     )
+
+
+def hash_names(names: pa.StringArray) -> NDArray[np.uint64]:
+    """Return a number for each name, which depends on the name alone: a polynomial of its bytes."""
+    _, offsets, content = names.buffers()
+    ends = np.frombuffer(offsets, np.int32)[names.offset :][: len(names) + 1].astype(np.int64)
+    data = np.frombuffer(content or b"", np.uint8)[ends[0] : ends[-1]].astype(np.uint64)
+    starts, lengths = ends[:-1] - ends[0], np.diff(ends)
+    place = np.arange(len(data)) - np.repeat(starts, lengths)
+    terms = np.append((data + np.uint64(1)) * _POWERS[place], np.uint64(0))
+    sums = np.where(lengths > 0, np.add.reduceat(terms, starts), np.uint64(0))
+    return np.asarray(sums ^ (sums >> np.uint64(29)), np.uint64)
 
 
 class RowReader:
@@ -138,7 +155,7 @@ class RowReader:
         def column(name: str) -> Column:
             return Column(name, table[name], piece.first_row, complaints)
 
-        item, names = np.zeros(count, np.int64), [""]
+        item, names = np.zeros(count, np.int64), pa.array([""])
         if columns.item_id is not None:
             item, names = read_names(column(columns.item_id), max_length=MAX_NAME_LENGTH)
         number = piece.first_row + np.arange(count)

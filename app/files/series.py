@@ -32,7 +32,8 @@ class FileSeries:
         num_gaps: Steps that have no row in the file.
         num_repeated: Rows that repeat another one and count once.
         past_covariates: ``(time,)`` by name.
-        future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows.
+        future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows, which is
+            at least ``Covariates.num_ahead`` steps.
         static_covariates: By name, NaN where no row tells it.
     """
 
@@ -85,13 +86,14 @@ class SeriesBuilder:
         """Return each series of ``rows``, in the order in which their items appear."""
         group = _Group(rows, self._layout, self._frequency)
         for item, part in group.parts():
-            name = rows.names[item] or None
+            name = group.names[item] or None
             if item in group.refusals:
                 yield RefusedSeries(name, InvalidInputError(group.refusals[item]))
             elif (num_steps := int(group.steps[part.stop - 1]) + 1) > self._limits.max_series_steps:
                 yield RefusedSeries(name, self._too_long(num_steps))
             else:
-                yield self._to_series(group, item, part)
+                series = self._to_series(group, item, part)
+                yield self._refuse_short_future(series) or series
 
     def _too_long(self, num_steps: int) -> PayloadTooLargeError:
         return PayloadTooLargeError(
@@ -99,8 +101,23 @@ class SeriesBuilder:
             f"{self._limits.max_series_steps}: is one of the time stamps wrong?"
         )
 
+    def _refuse_short_future(self, series: FileSeries) -> RefusedSeries | None:
+        wanted = self._layout.covariates.num_ahead
+        for name, values in series.future_covariates.items():
+            if (found := len(values) - len(series.target)) < wanted:
+                about = f" of item {series.item_id}" if series.item_id else ""
+                return RefusedSeries(
+                    series.item_id,
+                    InvalidInputError(
+                        f"column {name} must tell {wanted} steps after the last value of "
+                        f"{self._layout.columns.target}{about}: rows with an empty "
+                        f"{self._layout.columns.target}; {found} are there"
+                    ),
+                )
+        return None
+
     def _to_series(self, group: "_Group", item: int, part: slice) -> FileSeries:
-        rows, name = group.rows, group.rows.names[item] or None
+        rows, name = group.rows, group.names[item] or None
         repeated = int(group.num_repeated[item])
         known = np.flatnonzero(group.is_known[part])
         if not known.size:
@@ -157,6 +174,7 @@ class _Group:
 
     def __init__(self, rows: Rows, layout: Layout, frequency: Frequency | None) -> None:
         self._layout = layout
+        self.names: list[str] = rows.names.to_pylist()
         self.refusals: dict[int, str] = {}
         for row, complaint in sorted(rows.complaints.items()):
             self.refusals.setdefault(int(rows.item[row]), complaint)
@@ -180,6 +198,8 @@ class _Group:
     def static_values(self, part: slice) -> dict[str, float]:
         """Return the first value that a row of the item tells."""
         names = self._layout.covariates.static
+        if not names:
+            return {}
         cells = self.rows.covariates[part, self._first_static :]
         firsts = np.argmax(~np.isnan(cells), axis=0)
         return {name: float(cells[firsts[i], i]) for i, name in enumerate(names)}
@@ -216,7 +236,7 @@ class _Group:
                 continue
             item = int(rows.item[index])
             time = rows.time[index].view("M8[us]") if self._layout.has_stamps else rows.time[index]
-            about = f" of item {rows.names[item]}" if rows.names[item] else ""
+            about = f" of item {self.names[item]}" if self.names[item] else ""
             self.refusals.setdefault(
                 item,
                 f"rows {rows.number[index - 1]} and {rows.number[index]} give different values for "
@@ -234,7 +254,7 @@ class _Group:
                 self.refusals.setdefault(
                     item,
                     f"column {name}, row {self.rows.number[index]}: {cells[index]:g} is another "
-                    f"value than item {self.rows.names[item]} has before: it must be constant",
+                    f"value than item {self.names[item]} has before: it must be constant",
                 )
 
 

@@ -180,7 +180,7 @@ def _cut_at_items(pieces: Iterator[Rows], max_rows: int) -> Iterator[Rows]:
     kept: list[Rows] = []
     for rows in pieces:
         last_start = int(np.flatnonzero(np.diff(rows.item, prepend=-1))[-1])
-        goes_on = bool(kept) and _last_name(kept[-1]) == rows.names[int(rows.item[0])]
+        goes_on = bool(kept) and _name_at(kept[-1], -1) == _name_at(rows, 0)
         if goes_on and not last_start:
             if sum(map(len, kept)) <= max_rows:
                 kept.append(rows)
@@ -192,5 +192,5 @@ def _cut_at_items(pieces: Iterator[Rows], max_rows: int) -> Iterator[Rows]:
         yield join_rows(kept)
 
 
-def _last_name(rows: Rows) -> str:
-    return rows.names[int(rows.item[-1])]
+def _name_at(rows: Rows, row: int) -> str:
+    return str(rows.names[int(rows.item[row])])

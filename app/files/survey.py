@@ -1,15 +1,21 @@
 """The first pass over a file: how it is to be read, and what must be known before a series is."""
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.cells import Offsets, find_offsets, has_steps
 from app.files.columns import ColumnRoles, Covariates, find_columns
 from app.files.raw import FileLimits, RawFile, check_num_rows
-from app.files.rows import Layout, RowReader, Rows, Steps, join_rows
+from app.files.rows import Layout, RowReader, Rows, Steps, hash_names, join_rows
 from app.files.series import raise_conflicts
 from app.spacing import infer_frequency
 
@@ -130,69 +136,80 @@ class _Surveyor:
             num_rows=self._num_rows,
             rows=None if self._rows is None else tuple(self._rows),
             is_contiguous=is_contiguous,
-            num_items=self._runs.num_runs if is_contiguous else self._count_kept_items(),
+            num_items=self._runs.count() if is_contiguous else self._count_kept_items(),
         )
 
     def _count_kept_items(self) -> int | None:
         if self._rows is None:
             return None
-        return len({rows.names[i] for rows in self._rows for i in np.unique(rows.item).tolist()})
+        used = [rows.names.take(pa.array(np.unique(rows.item))) for rows in self._rows]
+        return len(pa.concat_arrays(used).unique())
 
 
 class _Runs:
     """Runs of rows of one item; where no item has two, the file need not be put in order."""
 
     def __init__(self) -> None:
-        self._last: str | None = None
-        self._hashes: list[Steps] = []
-        self.num_runs = 0
+        self._last: int | None = None
+        self._runs: list[NDArray[np.uint64]] = []
+        self._num_runs = 0
         self._is_open = True
 
     def add(self, rows: Rows) -> None:
         if not self._is_open:
             return
         starts = np.flatnonzero(np.diff(rows.item, prepend=-1))
-        names = [rows.names[item] for item in rows.item[starts].tolist()]
-        self._is_open = len(names) == len(set(names))
-        if names[0] == self._last:
-            names = names[1:]
-        self._last = rows.names[int(rows.item[-1])]
-        # Two names of one hash, if that ever happens, cost a detour over the disk alone.
-        self._hashes.append(np.array([hash(name) for name in names], np.int64))
-        self.num_runs += len(names)
-        self._is_open = self._is_open and self.num_runs <= _MOST_RUNS
+        # Two names of one number, if that ever happens, cost a detour over the disk alone.
+        runs = hash_names(rows.names)[rows.item[starts]]
+        self._is_open = _are_distinct(runs)
+        last, goes_on = int(runs[-1]), int(runs[0]) == self._last
+        self._runs.append(runs[1:] if goes_on else runs)
+        self._last = last
+        self._num_runs += len(runs)
+        self._is_open = self._is_open and self._num_runs <= _MOST_RUNS
         if not self._is_open:
-            self._hashes.clear()
+            self._runs.clear()
 
     def are_distinct(self) -> bool:
         """Whether each item had one run; runs without end are not remembered."""
-        if not self._is_open or not self._hashes:
-            return False
-        hashes = np.concatenate(self._hashes)
-        return len(np.unique(hashes)) == len(hashes)
+        return self._is_open and _are_distinct(np.concatenate(self._runs))
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(map(len, self._runs))
+
+
+def _are_distinct(numbers: NDArray[np.uint64]) -> bool:
+    return len(np.unique(numbers)) == len(numbers)
 
 
 class _StampSample:
     """The stamps of the first items, by which the frequency is inferred."""
 
     def __init__(self) -> None:
-        self._stamps: dict[str, list[Steps]] = {}
+        self._names = pa.array([], pa.string())
+        self._stamps: list[list[Steps]] = []
         self._num_stamps = 0
 
     def add(self, rows: Rows) -> None:
         if self._num_stamps >= _SAMPLED_STAMPS:
             return
-        for name in rows.names[: _SAMPLED_ITEMS - len(self._stamps)]:
-            self._stamps.setdefault(name, [])
-        is_wanted = np.array([name in self._stamps for name in rows.names])[rows.item]
-        is_wanted[list(rows.complaints)] = False
-        chosen = np.flatnonzero(is_wanted)
-        chosen = chosen[np.argsort(rows.item[chosen], kind="stable")]
-        starts = np.flatnonzero(np.diff(rows.item[chosen], prepend=-1))
+        self._take_names(rows.names)
+        places = pc.fill_null(pc.index_in(rows.names, self._names), -1).to_numpy()[rows.item]
+        places[list(rows.complaints)] = -1
+        chosen = np.flatnonzero(places >= 0)
+        chosen = chosen[np.argsort(places[chosen], kind="stable")]
+        starts = np.flatnonzero(np.diff(places[chosen], prepend=-1))
         for part in np.split(chosen, starts[1:]) if chosen.size else ():
-            self._stamps[rows.names[int(rows.item[part[0]])]].append(rows.time[part])
+            self._stamps[int(places[part[0]])].append(rows.time[part])
         self._num_stamps += chosen.size
 
+    def _take_names(self, names: pa.StringArray) -> None:
+        if len(self._names) < _SAMPLED_ITEMS:
+            known = pa.concat_arrays([self._names, names[:_SAMPLED_ITEMS]]).unique()
+            self._names = known[:_SAMPLED_ITEMS]
+            self._stamps += [[] for _ in range(len(self._names) - len(self._stamps))]
+
     def infer(self) -> Frequency:
-        several = [np.unique(np.concatenate(parts)) for parts in self._stamps.values() if parts]
+        several = [np.unique(np.concatenate(parts)) for parts in self._stamps if parts]
         return infer_frequency([stamps.view("M8[us]") for stamps in several])

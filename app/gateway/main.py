@@ -91,10 +91,7 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     _add_file_routes(app, FileEndpoints(reader, settings))
     add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
     add_oip_routes(
-        app,
-        infer,
-        OipEndpoints(runners, health, settings),
-        LabelEndpoints(runners, settings),
+        app, infer, OipEndpoints(runners, health, settings), LabelEndpoints(runners, settings)
     )
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`

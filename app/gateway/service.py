@@ -1,7 +1,6 @@
 """Forecasts without HTTP: a decoded request in, quantiles out; dialects adapt to this."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from app.gateway.following import follow_rows
 from app.gateway.forecast_schemas import ForecastRequest, Note
 from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
 from app.gateway.runner_client import Inference, Runners
+from app.gateway.time_limits import TimeLimit
 from app.metrics import SERIES
 from app.settings import Settings
 from app.tensors import Tensors
@@ -100,7 +100,7 @@ class ForecastService:
             owner = None
         chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
         quantiles = await self._forecast_chunks(
-            chunks, prepared, model, deadline=deadline, owner=owner
+            chunks, num_blocks(prepared.horizon, model.card), model, deadline, owner
         )
         series = dict(_split(chunks, quantiles, prepared))
         version = (model.model_name, str(model.model_version))
@@ -118,30 +118,36 @@ class ForecastService:
     async def _forecast_chunks(
         self,
         chunks: Sequence[Sequence[Row]],
-        prepared: PreparedRequest,
+        blocks: int,
         model: Forecaster,
-        *,
         deadline: float,
         owner: str | None,
     ) -> list[NDArray[np.float32]]:
-        """Return ``(batch, horizon or more, num_quantiles)`` of each chunk."""
-        blocks: list[list[NDArray[np.float32]]] = [[] for _ in chunks]
-        rows = chunks
-        for block in range(num_blocks(prepared.horizon, model.card)):
-            if block:
-                rows = [
-                    follow_rows(chunk, ran[-1], model.card)
-                    for chunk, ran in zip(rows, blocks, strict=True)
-                ]
-            outputs = await self._infer_all(
-                [partial(_to_inference, chunk, model, deadline, owner) for chunk in rows], deadline
-            )
-            for ran, tensors in zip(blocks, outputs, strict=True):
-                ran.append(_check_finite(tensors["quantiles"]))
-        median = median_index(model.card.quantile_levels)
+        """Return ``(batch, blocks * model horizon, num_quantiles)`` of each chunk."""
+        card, rows, ran = model.card, chunks, [await self._run(chunks, model, deadline, owner)]
+        for _ in range(1, blocks):
+            pairs = zip(rows, ran[-1], strict=True)
+            rows = [follow_rows(chunk, quantiles, card) for chunk, quantiles in pairs]
+            # Nothing is kept of values that are made up.
+            ran.append(await self._run(rows, model, deadline, None))
+        median = median_index(card.quantile_levels)
         return [
-            join_blocks(ran, median, is_nonnegative=model.card.is_nonnegative) for ran in blocks
+            join_blocks(of_chunk, median, is_nonnegative=card.is_nonnegative)
+            for of_chunk in zip(*ran, strict=True)
         ]
+
+    async def _run(
+        self,
+        chunks: Sequence[Sequence[Row]],
+        model: Forecaster,
+        deadline: float,
+        owner: str | None,
+    ) -> list[NDArray[np.float32]]:
+        """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
+        outputs = await self._infer_all(
+            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+        )
+        return [_check_finite(tensors["quantiles"]) for tensors in outputs]
 
     async def infer(
         self,
@@ -207,12 +213,12 @@ class ForecastService:
         self, parts: Sequence[Callable[[], Inference]], deadline: float
     ) -> list[Tensors]:
         """Run all parts, each made when its turn comes; the first failure cancels the others."""
-        time_limit = asyncio.timeout(deadline - time.monotonic())
+        time_limit = TimeLimit(deadline)
         try:
-            async with time_limit:
+            with time_limit:
                 return await self._infer_in_turn(parts)
         except TimeoutError as error:
-            if time_limit.expired():
+            if time_limit.expired:
                 raise DeadlineExceededError("the deadline passed before the forecast") from error
             raise
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import uvloop
@@ -54,27 +54,29 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        device, note = choose_device(settings.device, cuda_is_usable)
-        if device == "cuda" and arguments.index > 0:
-            sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
-        if arguments.restarts:
-            metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
-        vetter = _vetter_of(settings, arguments.socket)
-        repository = Repository(
-            settings.model_repository,
-            device,
-            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
-            read_model=vetter.read,
-        )
-        models = load_first(repository, _memory_of(arguments.socket))
-    except StartupError as error:
-        lifeline.report(ReadyReport(failure=str(error)))
-        sys.exit(STARTUP_FAILURE_STATUS)
-    runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-    uvloop.run(_serve(runner, vetter, models, note=note))
+    with ExitStack() as stack:
+        try:
+            settings = load_settings()
+            configure_logging(settings)
+            vetter = stack.enter_context(_vetter_of(settings, arguments.socket))
+            vetter.look_ahead()
+            device, note = choose_device(settings.device, cuda_is_usable)
+            if device == "cuda" and arguments.index > 0:
+                sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
+            if arguments.restarts:
+                metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
+            repository = Repository(
+                settings.model_repository,
+                device,
+                gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                read_model=vetter.read,
+            )
+            models = load_first(repository, _memory_of(arguments.socket))
+        except StartupError as error:
+            lifeline.report(ReadyReport(failure=str(error)))
+            sys.exit(STARTUP_FAILURE_STATUS)
+        runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+        uvloop.run(_serve(runner, vetter, models, note=note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:

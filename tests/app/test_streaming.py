@@ -12,6 +12,7 @@ import pytest
 from app.errors import GatecastError, InvalidInputError, PayloadTooLargeError
 from app.files.columns import Covariates
 from app.files.raw import FileFormat, FileLimits
+from app.files.rows import hash_names
 from app.files.series import FileSeries, RefusedSeries
 from app.files.streaming import SeriesOptions, open_series
 
@@ -265,6 +266,14 @@ def test_rows_after_the_last_value_are_the_future() -> None:
     assert series.static_covariates == {"size": 5}
 
 
+def test_future_that_is_too_short_is_refused() -> None:
+    text = "timestamp,target,promo\n2024-01-01,1,0\n2024-01-02,,1\n"
+    covariates = Covariates(future=("promo",), num_ahead=2)
+    with pytest.raises(InvalidInputError, match="column promo must tell 2 steps after") as error:
+        read(text.encode(), "csv", SeriesOptions(freq="D", covariates=covariates))
+    assert "1 are there" in str(error.value)
+
+
 def test_static_covariate_that_changes_is_refused_with_its_row() -> None:
     refused, fine = read_covariates(
         "a,2024-01-01,1,,,5", "a,2024-01-02,1,,,6", "b,2024-01-01,1,,,7"
@@ -275,7 +284,9 @@ def test_static_covariate_that_changes_is_refused_with_its_row() -> None:
 
 
 def test_covariate_that_is_not_there_is_named() -> None:
-    with pytest.raises(InvalidInputError, match="column price, a covariate, is not there"):
+    with pytest.raises(
+        InvalidInputError, match="the covariates price, promo, size must be columns"
+    ):
         open_series(f"{HEADER}a,2024-01-01,1".encode(), "csv", WITH_COVARIATES)
 
 
@@ -291,3 +302,15 @@ def test_arrow_with_dictionaries_and_views_is_read(tmp_path: Path) -> None:
         writer.write_table(table)
     (series,) = read(tmp_path / "data", "arrow", SeriesOptions())
     assert (series.item_id, series.target.tolist()) == ("a", [1, 2])
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 5])
+def test_number_of_a_name_depends_on_the_name_alone(first: int) -> None:
+    names = ["", "a", "größe", "", "\U0001f600" * 256]
+    expected = [int(hash_names(pa.array([name]))[0]) for name in names[first:]]
+    assert hash_names(pa.array(names)[first:]).tolist() == expected
+
+
+def test_different_names_have_different_numbers() -> None:
+    names = [f"{first}{second}" for first in "abcdefgh" for second in range(2000)]
+    assert len(set(hash_names(pa.array(["", *names])).tolist())) == len(names) + 1
