@@ -19,13 +19,14 @@ class RowMaker:
 
     def __init__(self, aim: Aim) -> None:
         self._card = aim.card
+        self._calendar = aim.card.calendar
         self._horizon = aim.horizon
 
     def to_row(self, position: int, series: FileSeries) -> Row:
         """Return the row of a series, cut to the model's context.
 
         Raises:
-            InvalidInputError: It has no values, or the file does not tell its future covariates.
+            InvalidInputError: It has no values, or no stamps where the model reads the calendar.
         """
         length, kept = len(series.target), self._card.context_length
         if not length:
@@ -35,7 +36,7 @@ class RowMaker:
             position=position,
             target=series.target[-kept:].astype(np.float32),
             past_covariates=past[-kept:],
-            future_covariates=self._future(series)[-kept - self._card.horizon :],
+            future_covariates=self._future(series),
             static_covariates=np.array(
                 [series.static_covariates[name] for name in self._card.static_covariates],
                 np.float32,
@@ -63,18 +64,21 @@ class RowMaker:
         return stamps
 
     def _future(self, series: FileSeries) -> NDArray[np.float32]:
-        """Return ``(time + model horizon, num_future)``, NaN beyond the horizon asked for."""
+        """Return ``(kept + model horizon, num_future)``, NaN beyond the horizon asked for.
+
+        Features of the calendar are the last columns.
+        """
         length, names = len(series.target), self._card.future_covariates
-        for name in names:
-            ahead = len(series.future_covariates[name]) - length
-            if ahead < self._horizon:
-                raise InvalidInputError(
-                    f"column {name}: {self._horizon} rows after the last value are needed, and "
-                    f"{ahead} are there"
-                )
-        told = _columns(series.future_covariates, names, length + self._horizon)
+        first = max(0, length - self._card.context_length)
+        told = _columns(series.future_covariates, names, length + self._horizon)[first:]
         rest = np.full((self._card.horizon - self._horizon, len(names)), np.nan, np.float32)
-        return np.concatenate([told, rest])
+        given = np.concatenate([told, rest])
+        if self._calendar is None:
+            return given
+        if series.start is None:
+            raise InvalidInputError("this model reads the calendar: time stamps are needed")
+        start = series.start.astype("M8[us]").item()
+        return np.hstack([given, self._calendar.compute(start, first, len(given))])
 
 
 def _columns(
