@@ -22,6 +22,7 @@ LIMITS = BatchLimits(
     max_queue_delay_s=0.0,
 )
 TERMS = Terms(queued_at=0.0, deadline=10.0)
+BACKGROUND = replace(TERMS, priority=BACKGROUND_PRIORITY)
 
 
 def request(
@@ -110,7 +111,7 @@ def test_requests_without_a_group_run_alone() -> None:
 
 def test_background_waits_until_nothing_else_does() -> None:
     queue = RequestQueue(LIMITS)
-    queue.put(request(20, terms=replace(TERMS, priority=BACKGROUND_PRIORITY)))
+    queue.put(request(20, terms=BACKGROUND, group=None))
     for _ in range(9):  # more than the runs after which the oldest request is next
         queue.put(request(10, terms=replace(TERMS, queued_at=5.0)))
         assert take(queue) == [10]
@@ -119,7 +120,7 @@ def test_background_waits_until_nothing_else_does() -> None:
 
 def test_change_of_limits_keeps_what_waits_in_the_background() -> None:
     queue = RequestQueue(LIMITS)
-    queue.put(request(20, terms=replace(TERMS, priority=BACKGROUND_PRIORITY)))
+    queue.put(request(20, terms=BACKGROUND, group=None))
     queue.change_limits(replace(LIMITS, priority_levels=3))
     assert take(queue) == [20]
 
