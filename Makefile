@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup kills format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench bench-serving accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup kills format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -71,6 +71,13 @@ bench-serving: setup  ## measure the serving path beside its limits, LitServe an
 	command -v wrk > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq --no-install-recommends wrk > /dev/null; } || echo 'no wrk: Python sends the load'
 	$(BIN)/python -m benchmarks.serving --peers
+
+hostile: setup  ## load hostile and damaged model files and record what became of them
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.hostile_models
+
+bulk: setup  ## kill a bulk run ten times, and measure one of 100,000 series
+	$(BIN)/pytest -m slow tests/e2e/test_bulk.py
+	$(BIN)/python -m benchmarks.bulk
 
 # Single-threaded: sums, and so the weights, depend on the number of threads.
 accuracy: .venv/accuracy  ## score the defaults on official test parts beside rivals; continues

@@ -14,9 +14,12 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from app.calendar import Frequency
+from app.calendar_features import CALENDAR_FEATURES, CalendarFeatures
 from app.errors import ArtifactError
+from app.holiday_calendar import HolidayCalendar
 from app.tensors import DATATYPES, NUMPY_DTYPES, Datatype, Tensors
 
 MODEL_FILE = "model.onnx"
@@ -114,6 +117,13 @@ class Card(_Frozen):
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
+    """Numbers first, then those of ``static_categories``."""
+    static_categories: dict[str, tuple[str, ...]] = {}
+    """Known texts of each static covariate that is one; in its tensor they count from 1, 0 is any
+    other."""
+    calendar_features: tuple[str, ...] = ()
+    """Columns of the tensor ``future_covariates`` after those that a caller names."""
+    holidays: HolidayCalendar | None = None
     inputs: tuple[TensorSpec, ...]
     """Without the states."""
     outputs: tuple[TensorSpec, ...]
@@ -123,6 +133,21 @@ class Card(_Frozen):
     accuracy: tuple[Accuracy, ...] = ()
     made_with: dict[str, str]
     """Versions of the libraries that made the file."""
+
+    @field_validator("calendar_features")
+    @classmethod
+    def _check_features(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CALENDAR_FEATURES:
+                raise ValueError(f"this version of gatecast knows no feature {name}")
+        return names
+
+    @property
+    def calendar(self) -> CalendarFeatures | None:
+        """What the service computes from time stamps; None where the model needs none."""
+        if not self.calendar_features or self.freq is None:
+            return None
+        return CalendarFeatures(self.calendar_features, Frequency.parse(self.freq), self.holidays)
 
 
 class TensorValue(_Frozen):

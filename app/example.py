@@ -8,6 +8,7 @@ from app.artifact import Card
 _LENGTH = 36
 _PERIOD = 12
 _HORIZON = 3
+_START = "2024-01-01"
 
 
 def example_request(card: Card) -> dict[str, Any]:
@@ -22,7 +23,11 @@ def example_request(card: Card) -> dict[str, Any]:
         ],
         "past_covariates": {name: [0] * length for name in card.past_covariates},
         "future_covariates": {name: [0] * (length + horizon) for name in card.future_covariates},
-        "static_covariates": dict.fromkeys(card.static_covariates, 0),
+        "static_covariates": {
+            name: card.static_categories[name][0] if name in card.static_categories else 0
+            for name in card.static_covariates
+        },
+        "start": _START if card.calendar_features else None,
     }
     return {
         "series": [{name: value for name, value in series.items() if value}],

@@ -105,13 +105,17 @@ def forecast(data: Path, *, quiet: bool, **given: Any) -> None:
     """
     place = _Place(**{name: given[name] for name in _Place.__slots__})
     options = _options(given)
+    if data.resolve() in {options.output.resolve(), options.errors.resolve()}:
+        raise InvalidInputError(
+            "the output would take the place of the data: give another --output"
+        )
     folder = options.output.with_name(f"{options.output.name}.partial")
     try:
         summary, seconds = asyncio.run(_run(data, options, folder, place, quiet=quiet))
     except KeyboardInterrupt:
         click.echo("gatecast: stopped; the same command goes on from here", err=True)
         sys.exit(_INTERRUPTED)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # what stays does no harm
     if not summary.num_rows:
         raise BulkRunError(
             f"none of the {summary.num_series} series can be forecast: {options.errors} says why"

@@ -1,4 +1,4 @@
-"""``gatecast models``: look at the models of a running service, load and unload them."""
+"""``gatecast models``: look at the models of a running service and change what it serves."""
 
 import functools
 import http.client
@@ -29,6 +29,8 @@ class IndexEntry(msgspec.Struct, frozen=True):
     version: str = ""
     state: str = ""
     reason: str = ""
+    labels: tuple[str, ...] = ()
+    share: float = 0.0
 
 
 class _Refusal(msgspec.Struct):
@@ -93,6 +95,23 @@ class Remote:
         """
         self._call(f"/v2/repository/models/{quote(name, safe='')}/{operation}", b"{}")
 
+    def set_label(self, name: str, label: str, version: int, share: float | None) -> None:
+        """Have a label stand for a version; ``share`` None leaves its share as it is.
+
+        Raises:
+            RemoteError: The service refuses or is not there.
+        """
+        body = {"version": version} | ({} if share is None else {"share": share})
+        self._call(_label_path(name, label), msgspec.json.encode(body), "PUT")
+
+    def remove_label(self, name: str, label: str) -> None:
+        """Remove a label.
+
+        Raises:
+            RemoteError: The service refuses, is not there or has no such label.
+        """
+        self._call(_label_path(name, label), None, "DELETE")
+
     def unready_reason(self, name: str) -> str:
         """Return why a model is not ready; empty where it is.
 
@@ -107,8 +126,10 @@ class Remote:
             return str(error)
         return ""
 
-    def _call(self, path: str, body: bytes | None = None) -> bytes:
-        request = urllib.request.Request(self._url + path, body, self._headers)  # noqa: S310 - HTTP
+    def _call(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
+        request = urllib.request.Request(  # noqa: S310 - HTTP
+            self._url + path, body, self._headers, method=method
+        )
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
                 content: bytes = answer.read()
@@ -136,7 +157,7 @@ def default_url(settings: Settings) -> str:
 
 @click.group()
 def models() -> None:
-    """Look at the models of a running service, load and unload them."""
+    """Look at the models of a running service and change what it serves."""
 
 
 def _with_remote(command: Callable[..., None]) -> Callable[..., None]:
@@ -147,10 +168,10 @@ def _with_remote(command: Callable[..., None]) -> Callable[..., None]:
         "--api-key",
         envvar="GATECAST_API_KEY",
         default="",
-        help="A key; one with the admin scope to load and unload [GATECAST_API_KEY].",
+        help="A key; one with the admin scope to change anything [GATECAST_API_KEY].",
     )
     @functools.wraps(command)
-    def called(url: str | None, api_key: str, **arguments: str) -> None:
+    def called(url: str | None, api_key: str, **arguments: Any) -> None:
         # Whether these settings may be served is not asked here.
         remote = Remote(url or default_url(load_settings(insecure=True)), api_key)
         command(remote, **arguments)
@@ -161,9 +182,12 @@ def _with_remote(command: Callable[..., None]) -> Callable[..., None]:
 @models.command("list")
 @_with_remote
 def list_models(remote: Remote) -> None:
-    """Show every version in the repository, and why it is not ready where it is not."""
-    rows = [("NAME", "VERSION", "STATE", "REASON")]
-    rows += [(entry.name, entry.version, entry.state, entry.reason) for entry in remote.index()]
+    """Show every version with its labels and its share of the requests that name none."""
+    rows = [("NAME", "VERSION", "STATE", "LABELS", "SHARE", "REASON")]
+    for entry in remote.index():
+        share = f"{entry.share:.2%}".replace(".00", "")
+        labels = ", ".join(entry.labels)
+        rows.append((entry.name, entry.version, entry.state, labels, share, entry.reason))
     _print_table(rows)
 
 
@@ -186,6 +210,31 @@ def unload(remote: Remote, name: str) -> None:
 
 
 @models.command()
+@click.argument("name")
+@click.argument("label")
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    help="Share of the requests without a version, from 0 to 1 [as it is].",
+)
+@click.option("--remove", is_flag=True, help="Remove the label, and its share.")
+@_with_remote
+def label(
+    remote: Remote, *, name: str, label: str, version: int | None, share: float | None, remove: bool
+) -> None:
+    """Have LABEL stand for VERSION of the model NAME; `stable` gets what the shares leave."""
+    if remove == (version is not None) or (remove and share is not None):
+        raise click.UsageError("give a VERSION, or --remove alone")
+    if version is None:
+        remote.remove_label(name, label)
+        click.echo(f"removed the label {label} of {name}")
+    else:
+        remote.set_label(name, label, version, share)
+        click.echo(f"{label} is version {version} of {name}")
+
+
+@models.command()
 @click.argument("name", default="")
 @_with_remote
 def verify(remote: Remote, name: str) -> None:
@@ -198,6 +247,10 @@ def verify(remote: Remote, name: str) -> None:
     _print_table([("NAME", "STATE"), *states])
     if any(reasons.values()):
         sys.exit(1)
+
+
+def _label_path(name: str, label: str) -> str:
+    return f"/v2/repository/models/{quote(name, safe='')}/labels/{quote(label, safe='')}"
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

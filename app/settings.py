@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     max_steps: int = Field(
         2_000_000, ge=1, description="Most time steps in one request, all series."
     )
+    max_horizon_factor: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Longest horizon of a native request, in horizons of the model; 1 is its own.",
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Longest a request may take; X-Request-Timeout-Ms only shortens it."
     )

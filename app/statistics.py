@@ -1,8 +1,10 @@
-"""What a model version has done since its runner started: exact counts, times in nanoseconds.
+"""What a model version has done since the service started: exact counts, times in nanoseconds.
 
-A runner adds to them, a gateway sums them over the runners. They are messages of the wire as well.
+A runner adds to them, a gateway sums them over the runners. They are messages of the wire as well,
+and on file for the runner that takes a lost one's place.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -106,6 +108,29 @@ class VersionStatistics(msgspec.Struct, array_like=True):
         for reason, count in other.failures.items():
             self.failures[reason] = self.failures.get(reason, 0) + count
         self.pending_count += other.pending_count
+
+
+class KeptStatistics(msgspec.Struct, array_like=True, frozen=True):
+    """What a runner has on file: of what it served, and of versions that it served before."""
+
+    served: list[VersionStatistics] = []
+    freed: list[VersionStatistics] = []
+
+
+def statistics_file(socket: Path) -> Path:
+    """Return the file of the runner at ``socket``; it outlives the runner."""
+    return socket.with_suffix(".counts")
+
+
+def load_statistics(path: Path) -> KeptStatistics:
+    """Read what a runner has on file, if it has any; nothing waits for a runner that is lost."""
+    try:
+        kept = msgspec.msgpack.decode(path.read_bytes(), type=KeptStatistics)
+    except FileNotFoundError:
+        return KeptStatistics()
+    for one in (*kept.served, *kept.freed):
+        one.pending_count = 0
+    return kept
 
 
 def failure_reason(error: GatecastError) -> FailureReason:

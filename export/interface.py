@@ -11,7 +11,7 @@ BATCH, TIME, TIME_AND_HORIZON = "batch", "time", "time+horizon"
 
 def input_specs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     """Return the inputs without the states, in the order of the graph."""
-    num_past, num_future = len(config.past_covariates), len(config.future_covariates)
+    num_past, num_future = len(config.past_covariates), config.num_future
     num_static = len(config.static_covariates)
     shapes: dict[str, tuple[int | str, ...]] = {"past_target": (BATCH, TIME)}
     if num_past:

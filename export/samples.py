@@ -11,6 +11,7 @@ from app.tensors import Tensors
 _MISSING_SHARE = 0.1
 _CROSSING_SHARE = 0.25
 _NOISE = 0.1
+_NUM_UNKNOWN = 2
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -2.0, 5.0
 _TIMED = frozenset({"past_target", "past_covariates", "future_covariates"})
 
@@ -34,7 +35,11 @@ def make_samples(card: Card, lengths: Sequence[int], seed: int) -> Tensors:
     batch, time = len(sequence_lens), int(sequence_lens.max())
     sizes = {
         "past_covariates": (batch, time, len(card.past_covariates)),
-        "future_covariates": (batch, time + card.horizon, len(card.future_covariates)),
+        "future_covariates": (
+            batch,
+            time + card.horizon,
+            len(card.future_covariates) + len(card.calendar_features),
+        ),
         "static_covariates": (batch, len(card.static_covariates)),
     }
     samples: Tensors = {
@@ -42,6 +47,10 @@ def make_samples(card: Card, lengths: Sequence[int], seed: int) -> Tensors:
         "sequence_lens": sequence_lens,
     }
     samples |= {n: _make_covariates(generator, size) for n, size in sizes.items() if size[-1]}
+    for name, known in card.static_categories.items():
+        # Those that training saw, and some that it did not.
+        codes = generator.integers(-1, len(known) + _NUM_UNKNOWN, batch, endpoint=True)
+        samples["static_covariates"][:, card.static_covariates.index(name)] = codes
     return fill_padding(samples, np.nan)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.artifact import Accuracy, Training
 from app.errors import InvalidInputError
+from app.holiday_calendar import HolidayCalendar
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
 
@@ -28,6 +29,7 @@ class Checkpoint:
         training: Where the weights come from.
         accuracy: Measured errors on test parts that training never saw.
         description: One or two sentences for the people who read the card.
+        holidays: Where the calendar feature ``holiday`` comes from, if the network has it.
     """
 
     network: Forecaster
@@ -36,6 +38,7 @@ class Checkpoint:
     training: Training
     accuracy: tuple[Accuracy, ...] = ()
     description: str = ""
+    holidays: HolidayCalendar | None = None
 
 
 class _Description(BaseModel):
@@ -50,6 +53,7 @@ class _Description(BaseModel):
     training: Training
     accuracy: tuple[Accuracy, ...]
     description: str
+    holidays: HolidayCalendar | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> None:
@@ -66,6 +70,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> None:
         training=checkpoint.training,
         accuracy=checkpoint.accuracy,
         description=checkpoint.description,
+        holidays=checkpoint.holidays,
     )
     weights = {name: value.cpu() for name, value in checkpoint.network.state_dict().items()}
     (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
@@ -99,6 +104,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         training=description.training,
         accuracy=description.accuracy,
         description=description.description,
+        holidays=description.holidays,
     )
 
 

@@ -14,12 +14,21 @@ from typing_extensions import override
 from app.errors import InvalidInputError
 from models.backtest import Method, forecast_by_methods, rolling_windows, summarise
 from models.backtest_pictures import draw_backtest
+from models.calendar_columns import add_calendar, choose_calendar
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
-from models.data import DataOptions, load_series
+from models.data import DataOptions, Understanding, load_series
 from models.defaults import choose_config, choose_options, choose_season
-from models.report import describe_backtest, describe_calibration, describe_data, describe_steps
+from models.reasons import list_reasons
+from models.report import (
+    describe_backtest,
+    describe_calibration,
+    describe_data,
+    describe_reasons,
+    describe_steps,
+)
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.training import TrainingOptions
+from models.tuning import load_series_for, plan_tuning
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -34,6 +43,17 @@ _NETWORK_OPTIONS = (
     "transform",
     "input_noise",
     "num_members",
+)
+_FIXED_OPTIONS = (
+    *_NETWORK_OPTIONS,
+    "horizon",
+    "season",
+    "past_covariates",
+    "future_covariates",
+    "static_covariates",
+    "static_categories",
+    "calendar",
+    "country",
 )
 
 
@@ -53,13 +73,22 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 
 @click.command()
 @click.argument("data", type=_FILE)
-@click.option("--horizon", type=_POSITIVE, required=True, help="Steps ahead to forecast.")
+@click.option("--horizon", type=_POSITIVE, help="Steps ahead to forecast; needed without --from.")
 @click.option("--output", type=_DIRECTORY, required=True, help="Where the checkpoint goes.")
 @click.option("--freq", help="Frequency, such as h, D, MS; inferred if not given.")
 @click.option("--season", type=_POSITIVE, help="Steps in one season, 1 for none.")
 @click.option("--past-covariates", type=ColumnNames(), default=(), help="Columns known so far.")
 @click.option("--future-covariates", type=ColumnNames(), default=(), help="Columns known ahead.")
-@click.option("--static-covariates", type=ColumnNames(), default=(), help="One value a series.")
+@click.option("--static-covariates", type=ColumnNames(), default=(), help="One number a series.")
+@click.option("--static-categories", type=ColumnNames(), default=(), help="One text a series.")
+@click.option("--calendar", is_flag=True, help="Learn from hours, weekdays, months and the like.")
+@click.option("--holidays", "country", help="Learn from a country's holidays: DE, or DE-BY.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Checkpoint to go on from, with its network and columns.",
+)
 @click.option("--cell", type=click.Choice(["lstm", "gru"]), help="Kind of recurrent layer.")
 @click.option("--hidden-size", type=_POSITIVE, help="Units in a layer.")
 @click.option("--num-layers", type=_POSITIVE, help="Recurrent layers.")
@@ -82,38 +111,62 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
 @click.option("--description", default="", help="A sentence for the model's card.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in the output directory.")
-def train(data: Path, horizon: int, output: Path, **given: Any) -> None:
+def train(data: Path, output: Path, **given: Any) -> None:
     """Train one forecaster on all series of DATA, a CSV or Parquet file in long format.
 
     Its columns are item_id, timestamp, target (or unique_id, ds, y). After Ctrl-C the same command
     continues.
     """
     console = Console()
+    plan, found = _plan_anew(data, given) if given["start"] is None else _plan_on(data, given)
+    console.print(describe_data(plan.items, found))
+    wanted = {name for name, value in given.items() if value is not None}
+    console.print(describe_reasons(list_reasons(plan, wanted)))
+    if given["overwrite"]:
+        clear_directory(output)
+    if prepare_directory(plan, output):
+        console.print("continuing the training that was stopped")
+    _run(plan, output, console)
+
+
+def _plan_anew(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
+    if given["horizon"] is None:
+        raise click.UsageError("--horizon is needed")
     items, found = load_series(data, DataOptions(**_given(DataOptions, given)))
+    calendar = choose_calendar(items, is_cyclic=given["calendar"], country=given["country"])
+    items = add_calendar(items, calendar, horizon=given["horizon"])
     season = choose_season(items) if found.is_season_inferred else items.season
-    options = choose_options(
-        items,
-        season=season,
-        wanted=_given(TrainingOptions, given) | {"fixed_steps": not given["search_steps"]},
-    )
+    options = choose_options(items, season=season, wanted=_training_wishes(given))
     config = choose_config(
         items,
-        horizon=horizon,
+        horizon=given["horizon"],
         context_length=options.context_length,
         wanted={"season": season}
         | {name: given[name] for name in _NETWORK_OPTIONS if given[name] is not None},
     )
-    console.print(describe_data(items, found, config))
     if "log" in config.axes and items.has_negative_values:
         raise InvalidInputError(
             f"--transform {config.transform} can not hold the negative values of the target"
         )
-    if given["overwrite"]:
-        clear_directory(output)
-    plan = Plan(items, config, options, given["description"])
-    if prepare_directory(plan, output):
-        console.print("continuing the training that was stopped")
-    _run(plan, output, console)
+    holidays = calendar.holidays if calendar else None
+    return Plan(items, config, options, given["description"], holidays), found
+
+
+def _plan_on(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
+    fixed = [name for name in _FIXED_OPTIONS if given[name]]
+    if fixed:
+        option = fixed[0].removeprefix("num_").replace("_", "-").replace("country", "holidays")
+        raise click.UsageError(f"--{option} can not be given with --from: the checkpoint has it")
+    checkpoint = load_checkpoint(given["start"])
+    items, found = load_series_for(checkpoint, data, given["freq"])
+    plan = plan_tuning(
+        checkpoint, items, wanted=_training_wishes(given), description=given["description"]
+    )
+    return plan, found
+
+
+def _training_wishes(given: dict[str, Any]) -> dict[str, Any]:
+    return _given(TrainingOptions, given) | {"fixed_steps": not given["search_steps"]}
 
 
 def _run(plan: Plan, output: Path, console: Console) -> None:
@@ -158,21 +211,10 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     """
     trained = load_checkpoint(checkpoint)
     config = trained.network.config
-    options = DataOptions(
-        freq=given["freq"],
-        season=config.season,
-        past_covariates=config.past_covariates,
-        future_covariates=config.future_covariates,
-        static_covariates=config.static_covariates,
-    )
-    items, found = load_series(data, options)
+    items, found = load_series_for(trained, data, given["freq"])
     horizon = given["horizon"] or config.horizon
     if horizon > config.horizon:
         raise InvalidInputError(f"--horizon is {horizon}; the model forecasts {config.horizon}")
-    if trained.freq is not None and items.freq not in {None, trained.freq}:
-        raise InvalidInputError(
-            f"the data are {items.freq}; the model was trained on {trained.freq}"
-        )
     windows = rolling_windows(items, horizon=horizon, num_windows=given["windows"])
     forecasts = forecast_by_methods(
         trained.network,
@@ -188,7 +230,7 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
         click.echo(json.dumps(asdict(result, dict_factory=_without_nan)))
         return
     console = Console()
-    console.print(describe_data(items, found, None))
+    console.print(describe_data(items, found))
     for table in (describe_backtest(result, "backtest"), describe_steps(result)):
         console.print(table)
     console.print(describe_calibration(result))

@@ -27,6 +27,11 @@ class NetworkConfig:
         half_life: After how many seasons a deviation counts half.
         season_gate: Share of the deviations that the factors must explain to be trusted in full.
         input_noise: Standard deviation of noise on the window while training.
+        past_covariates: Names of the columns known up to the present.
+        future_covariates: Names of the columns known ahead.
+        static_covariates: Names of the columns with one value a series: numbers, then categories.
+        static_categories: Known texts of the last columns of ``static_covariates``, one tuple each.
+        calendar_features: Columns of the tensor ``future_covariates`` after those of that name.
     """
 
     horizon: int
@@ -47,6 +52,24 @@ class NetworkConfig:
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
+    static_categories: tuple[tuple[str, ...], ...] = ()
+    calendar_features: tuple[str, ...] = ()
+
+    @property
+    def num_future(self) -> int:
+        """Columns of the tensor ``future_covariates``."""
+        return len(self.future_covariates) + len(self.calendar_features)
+
+    @property
+    def num_static_numbers(self) -> int:
+        """Static covariates that are numbers; the others are categories."""
+        return len(self.static_covariates) - len(self.static_categories)
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """Known texts of each categorical covariate."""
+        names = self.static_covariates[self.num_static_numbers :]
+        return dict(zip(names, self.static_categories, strict=True))
 
     @property
     def members(self) -> tuple[Self, ...]:

@@ -8,8 +8,9 @@
 - A series with fewer than two values can teach nothing and is left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from models.series import Series, SeriesSet
 from models.table import Table, read_table
 
 _MOST_STEPS = 100_000_000
+MAX_CATEGORIES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +34,9 @@ class DataOptions:
         season: Steps in one season; the usual one of the frequency if None.
         past_covariates: Columns known up to the present.
         future_covariates: Columns known ahead.
-        static_covariates: Columns with one value per series.
+        static_covariates: Columns with one number per series.
+        static_categories: Columns with one text per series.
+        known_categories: Texts to know of each of them; those in the file if empty.
     """
 
     freq: str | None = None
@@ -40,19 +44,22 @@ class DataOptions:
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
+    static_categories: tuple[str, ...] = ()
+    known_categories: tuple[tuple[str, ...], ...] = ()
 
     @property
     def covariates(self) -> tuple[str, ...]:
-        """All covariate columns, each one once.
+        """All covariate columns of numbers, each one once.
 
         Raises:
             InvalidInputError: A column is named twice.
         """
-        names = self.past_covariates + self.future_covariates + self.static_covariates
+        numbers = self.past_covariates + self.future_covariates + self.static_covariates
+        names = numbers + self.static_categories
         for name in names:
             if names.count(name) > 1:
                 raise InvalidInputError(f"covariate {name} is named twice")
-        return names
+        return numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +105,7 @@ def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understand
         InvalidInputError: The file is wrong, or does not say what is needed; the message names the
             column and the row where there is one.
     """
-    table = read_table(path, options.covariates)
+    table = read_table(path, options.covariates, options.static_categories)
     frame, num_repeated = _drop_repeated(table.frame)
     ordered = frame.sort("item_id", "timestamp", maintain_order=True)
     order = frame["item_id"].unique(maintain_order=True)
@@ -109,6 +116,8 @@ def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understand
     season = _find_season(frequency, options)
     groups = [_place(part, frequency if table.has_stamps else None) for part in frames]
     _check_size(groups)
+    known = options.known_categories or _find_categories(frame, options.static_categories)
+    options = replace(options, known_categories=known)
     series = [_to_series(group, options) for group in groups]
     usable = tuple(item for item in series if item.num_observations > 1)
     if not usable:
@@ -119,7 +128,8 @@ def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understand
         season=season,
         past_covariates=options.past_covariates,
         future_covariates=options.future_covariates,
-        static_covariates=options.static_covariates,
+        static_covariates=options.static_covariates + options.static_categories,
+        static_categories=known,
     )
     inserted = [_count_inserted(group, item) for group, item in zip(groups, series, strict=True)]
     return items, Understanding(
@@ -214,7 +224,7 @@ def _to_series(group: _Group, options: DataOptions) -> Series:
         start=start,
         past_covariates=_on_grid(group, options.past_covariates)[first:stop],
         future_covariates=_on_grid(group, options.future_covariates)[first:],
-        static_covariates=_static(group, options.static_covariates),
+        static_covariates=_static(group, options),
     )
 
 
@@ -228,19 +238,37 @@ def _on_grid(
     return values
 
 
-def _static(
-    group: _Group, columns: tuple[str, ...]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    for name in columns:
-        known = group.frame.filter(pl.col(name).is_not_null())
-        changed = known.filter(pl.col(name) != pl.col(name).first())
-        if changed.height:
+def _static(group: _Group, options: DataOptions) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    numbers = [_one_value(group, name) for name in options.static_covariates]
+    codes = [
+        known.index(text) + 1 if (text := _one_value(group, name)) in known else 0
+        for name, known in zip(options.static_categories, options.known_categories, strict=True)
+    ]
+    values = [np.nan if value is None else value for value in (*numbers, *codes)]
+    return np.array(values, dtype=np.float64)
+
+
+def _one_value(group: _Group, name: str) -> Any:
+    """Return the value that a static column keeps through a series; None where it has none."""
+    known = group.frame.filter(pl.col(name).is_not_null())
+    changed = known.filter(pl.col(name) != pl.col(name).first())
+    if changed.height:
+        raise InvalidInputError(
+            f"column {name}, row {changed['row'][0]}: a static covariate must keep one value "
+            f"through item {group.item_id}"
+        )
+    return known[name][0] if known.height else None
+
+
+def _find_categories(frame: pl.DataFrame, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    found = tuple(tuple(frame[name].drop_nulls().unique().sort()) for name in names)
+    for name, texts in zip(names, found, strict=True):
+        if not texts or len(texts) > MAX_CATEGORIES:
             raise InvalidInputError(
-                f"column {name}, row {changed['row'][0]}: a static covariate must keep one value "
-                f"through item {group.item_id}"
+                f"column {name} holds {len(texts)} different texts; categories are 1 to "
+                f"{MAX_CATEGORIES}"
             )
-    firsts = [group.frame[name].drop_nulls().head(1).to_list() for name in columns]
-    return np.array([values[0] if values else np.nan for values in firsts], dtype=np.float64)
+    return found
 
 
 def _count_inserted(group: _Group, item: Series) -> int:

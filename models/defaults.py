@@ -118,5 +118,7 @@ def choose_config(
         past_covariates=items.past_covariates,
         future_covariates=items.future_covariates,
         static_covariates=items.static_covariates,
+        static_categories=items.static_categories,
+        calendar_features=items.calendar_features,
         **(suitable | wanted),
     )

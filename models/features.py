@@ -25,6 +25,7 @@ _SMALLEST_SCALE = 1e-30
 _SMALLEST_SQUARE = 1e-60
 _FLOOR_SHARE = 0.01
 _LEAST_OBSERVED_SHARE = 0.8
+_ROUNDING = 2e-7  # of float32, relative; absolute on logarithms
 
 SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION, NUM_SUMS = range(8)
 
@@ -231,8 +232,11 @@ class CausalFeatures(nn.Module):
         enough = count >= _LEAST_OBSERVED_SHARE * season
         centre = slice(half, -half)
         has_deviation = (enough & observed[:, centre]).float()
-        deviation = (values[:, centre] - average).float() * has_deviation
-        return deviation, has_deviation
+        deviation = (values[:, centre] - average).float()
+        # What rounding leaves of a constant series has no season, nor the same one at any size.
+        size = torch.ones_like(deviation) if self.config.transform == "log" else average.float()
+        is_real = deviation.abs() > _ROUNDING * size.abs()
+        return torch.where(is_real, deviation, 0.0) * has_deviation, has_deviation
 
     def _strength(self, totals: tuple[Tensor, ...]) -> Tensor:
         error, deviation = totals[SUM_ERROR], totals[SUM_DEVIATION]

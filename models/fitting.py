@@ -50,12 +50,13 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One fit: its name on disk, its title on the terminal, what it may see and for how long."""
+    """One fit: its name on disk and on the terminal, what it sees, how long, from what weights."""
 
     name: str
     title: str
     part: TrainingPart
     options: TrainingOptions
+    start: Member | None = None
     is_search: bool = False
 
 
@@ -74,6 +75,7 @@ def fit_forecaster(
     options: TrainingOptions,
     directory: Path,
     console: Console,
+    start: Forecaster | None = None,
 ) -> Fit:
     """Train the members on ``items``, continuing whatever a stopped run left in ``directory``.
 
@@ -85,6 +87,7 @@ def fit_forecaster(
         options: How to train it.
         directory: Where unfinished work is kept; of this very data and these options only.
         console: Where progress is shown.
+        start: Where the weights start, a forecaster of this very ``config``; None for random ones.
 
     Raises:
         KeyboardInterrupt: The user stopped it; the work up to the last check is kept.
@@ -92,9 +95,10 @@ def fit_forecaster(
     """
     directory.mkdir(parents=True, exist_ok=True)
     place = _Place(directory, console)
+    starts = start.list_members() if start else [None] * config.num_members
     searches = {
-        member.transform: _search(items, member, options, place)
-        for member in config.members[: len(config.axes)]
+        member.transform: _search(items, member, options, place, first)
+        for member, first in zip(config.members[: len(config.axes)], starts, strict=False)
     }
     networks, curves, steps = [], [], []
     for number, member in enumerate(config.members):
@@ -105,6 +109,7 @@ def fit_forecaster(
             title=f"training {number + 1} of {len(config.members)}",
             part=_training_part(items, member, options, hold_back=0),
             options=replace(options, max_steps=num_steps, seed=seed),
+            start=starts[number],
         )
         network, checks = _run_stage(stage, member, place)
         networks.append(network)
@@ -115,7 +120,11 @@ def fit_forecaster(
 
 
 def _search(
-    items: SeriesSet, member: NetworkConfig, options: TrainingOptions, place: _Place
+    items: SeriesSet,
+    member: NetworkConfig,
+    options: TrainingOptions,
+    place: _Place,
+    start: Member | None,
 ) -> tuple[Check, ...]:
     """Fit to all but the last windows; no checks where none is held back."""
     part = _training_part(items, member, options, hold_back=member.horizon)
@@ -128,7 +137,8 @@ def _search(
         return tuple(Check(**check) for check in json.loads(done.read_text()))
     title = f"finding the number of steps ({axis})"
     options = replace(options, max_steps=options.steps_on(axis))
-    _, checks = _run_stage(_Stage(f"search-{axis}", title, part, options, True), member, place)
+    stage = _Stage(f"search-{axis}", title, part, options, start, is_search=True)
+    _, checks = _run_stage(stage, member, place)
     done.write_text(json.dumps([asdict(check) for check in checks]))
     return checks
 
@@ -163,7 +173,10 @@ def _run_stage(
 ) -> tuple[Member, tuple[Check, ...]]:
     torch.manual_seed(stage.options.seed)
     network = Member(config)
-    _standardise_covariates(network, stage.part.items)
+    if stage.start is None:
+        _standardise_covariates(network, stage.part.items)
+    else:
+        network.load_state_dict(stage.start.state_dict())
     module = TrainingModule(network, stage.part, stage.options)
     curve = LearningCurve()
     line = ProgressLine(place.console, stage.title, stage.options.max_steps)
@@ -188,9 +201,11 @@ def _held_back_loss(check: Check) -> float:
 def _standardise_covariates(network: Member, items: SeriesSet) -> None:
     """Set mean and spread of each covariate, over all series, in the network."""
     for kind in ("past", "future", "static"):
-        if not getattr(items, f"{kind}_covariates"):
+        count = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
+        if not count:
             continue
-        values = np.vstack([getattr(item, f"{kind}_covariates") for item in items.series])
+        rows = [getattr(item, f"{kind}_covariates") for item in items.series]
+        values = np.vstack(rows)[:, :count]
         known = ~np.isnan(values)
         count = known.sum(0).clip(min=1)
         mean = np.where(known, values, 0).sum(0) / count

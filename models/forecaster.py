@@ -46,8 +46,9 @@ class Forecaster(nn.Module):
                 ``cell_state`` ``(batch, num_members * num_layers, hidden_size)``; and, where the
                 model has them, ``past_covariates`` ``(batch, time, num_past)``,
                 ``future_covariates`` ``(batch, time + horizon, num_future)``, whose step 0 is that
-                of ``past_target``, and ``static_covariates`` ``(batch, num_static)``, NaN where
-                missing.
+                of ``past_target`` and whose last columns are calendar features, and
+                ``static_covariates`` ``(batch, num_static)``, whose last columns are categories;
+                NaN where missing.
 
         Returns:
             ``quantiles`` ``(batch, horizon, num_quantiles)``, ascending, and each state under
@@ -61,6 +62,7 @@ class Forecaster(nn.Module):
         for number, member in enumerate(self.list_members()):
             features, values = read[member.config.transform]
             layers = slice(number * self.config.num_layers, (number + 1) * self.config.num_layers)
+            values = member.add_categories(values, inputs)
             forecast, next_states = member(features, values, lengths, states[layers])
             quantiles.append(forecast)
             final += next_states

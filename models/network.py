@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from models.categories import CategoryEmbeddings
 from models.config import NetworkConfig
 from models.features import NUM_EXTRAS, CausalFeatures, Features
 from models.recurrent import RecurrentLayer, State, num_states
@@ -73,11 +74,15 @@ class Member(nn.Module):
         super().__init__()
         self.config = config
         self.features = CausalFeatures(config)
-        num_future, num_past = len(config.future_covariates), len(config.past_covariates)
-        num_covariates = (
-            num_past + num_future * (1 + config.horizon) + len(config.static_covariates)
-        )
+        self.categories = CategoryEmbeddings(tuple(map(len, config.static_categories)))
+        counts = {
+            "past": len(config.past_covariates),
+            "future": config.num_future,
+            "static": config.num_static_numbers,
+        }
+        num_covariates = counts["past"] + counts["future"] * (1 + config.horizon) + counts["static"]
         num_features = config.window + config.horizon + NUM_EXTRAS + num_covariates
+        num_features += self.categories.size
         self.projection = nn.Linear(num_features, config.hidden_size)
         self.layers = nn.ModuleList(
             RecurrentLayer(config.cell, config.hidden_size, config.hidden_size)
@@ -85,8 +90,7 @@ class Member(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = QuantileHead(config.hidden_size + num_features, config)
-        for kind in ("past", "future", "static"):
-            count = len(getattr(config, f"{kind}_covariates"))
+        for kind, count in counts.items():
             self.register_buffer(f"{kind}_mean", torch.zeros(count))
             self.register_buffer(f"{kind}_std", torch.ones(count))
 
@@ -98,7 +102,7 @@ class Member(nn.Module):
 
         Args:
             features: What ``read`` returned.
-            values: What it returned with them ``(batch, time, num_features)``.
+            values: What it returned with them, after ``add_categories``.
             lengths: Valid steps of each row ``(batch,)``, int32, at least 1.
             states: Of each layer, before the first step.
 
@@ -130,6 +134,7 @@ class Member(nn.Module):
             if self.training and self.config.input_noise:
                 noise = torch.randn_like(values[..., : self.config.window])
                 values[..., : self.config.window] += self.config.input_noise * noise
+        values = self.add_categories(values, inputs)
         encoded, _ = self._encode(values, None, self._zero_states(batch))
         level = features.level.gather(1, origins)
         season = _at_steps(features.season, origins)
@@ -144,7 +149,7 @@ class Member(nn.Module):
         )
 
     def read(self, inputs: dict[str, Tensor]) -> tuple[Features, Tensor]:
-        """Compute what every step sees ``(batch, time, num_features)``; not learned.
+        """Compute what every step sees ``(batch, time, ...)``, categories apart; not learned.
 
         Args:
             inputs: As in ``Forecaster.forward``, with the states of one axis.
@@ -158,19 +163,35 @@ class Member(nn.Module):
         parts = [features.inputs, *self._covariates(inputs)]
         return features, torch.cat(parts, -1)
 
+    def add_categories(self, values: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Append the embeddings of the series' categories, which each member learns for itself.
+
+        Args:
+            values: What ``read`` returned ``(batch, time, ...)``.
+            inputs: As in ``Forecaster.forward``.
+
+        Returns: ``(batch, time, num_features)``.
+        """
+        if not self.config.static_categories:
+            return values
+        codes = inputs["static_covariates"][:, self.config.num_static_numbers :]
+        embedded: Tensor = self.categories(codes)
+        return torch.cat([values, _at_every_step(embedded, values)], -1)
+
     def _covariates(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         parts: list[Tensor] = []
-        batch, time = inputs["past_target"].shape
+        time = inputs["past_target"].shape[1]
         if self.config.past_covariates:
             parts.append(_standardise(inputs["past_covariates"], self.past_mean, self.past_std))
-        if self.config.future_covariates:
+        if self.config.num_future:
             known = _standardise(inputs["future_covariates"], self.future_mean, self.future_std)
             ahead = torch.arange(self.config.horizon + 1, device=known.device)
             steps = torch.arange(time, device=known.device)
             parts.append(known[:, steps[:, None] + ahead].flatten(2))
-        if self.config.static_covariates:
-            static = _standardise(inputs["static_covariates"], self.static_mean, self.static_std)
-            parts.append(static.unsqueeze(1).expand(batch, time, static.shape[-1]))
+        if self.config.num_static_numbers:
+            numbers = inputs["static_covariates"][:, : self.config.num_static_numbers]
+            static = _standardise(numbers, self.static_mean, self.static_std)
+            parts.append(_at_every_step(static, inputs["past_target"]))
         return parts
 
     def _encode(
@@ -208,6 +229,11 @@ class Member(nn.Module):
 def pick(values: Tensor, places: Tensor) -> Tensor:
     """Pick ``places`` of the first two axes of ``values``, counted through both."""
     return values.flatten(0, 1)[places]
+
+
+def _at_every_step(static: Tensor, values: Tensor) -> Tensor:
+    """Repeat ``(batch, size)`` at every step of ``values`` ``(batch, time, ...)``."""
+    return static.unsqueeze(1).expand(-1, values.shape[1], -1)
 
 
 def _at_steps(values: Tensor, steps: Tensor) -> Tensor:

@@ -8,25 +8,27 @@ from rich.table import Table
 
 from app.calendar import Frequency
 from models.backtest import SEASONAL_NAIVE, Backtest
-from models.config import NetworkConfig
 from models.data import Understanding
+from models.reasons import Reason
 from models.scores import Scores
 from models.series import Series, SeriesSet
 
 _NAMED = 5
 
 
-def describe_data(items: SeriesSet, found: Understanding, config: NetworkConfig | None) -> Table:
-    """Tabulate what was understood of a file, and the transform that ``config`` chooses for it."""
+def describe_data(items: SeriesSet, found: Understanding) -> Table:
+    """Tabulate what was understood of a file."""
     table = Table(title="data", show_header=False, title_justify="left")
     for name, text in _data_rows(items, found):
         table.add_row(name, text)
-    if config is not None:
-        reason = "some values are negative" if items.has_negative_values else "no value is negative"
-        table.add_row("transform", f"{config.transform} ({reason})")
-        table.add_row("networks", f"{config.num_members}, each sees {config.window} values")
-        if config.season != items.season:
-            table.add_row("season to follow", f"{config.season}, as there are enough weeks")
+    return table
+
+
+def describe_reasons(reasons: Sequence[Reason]) -> Table:
+    """Tabulate how a run is set up, and why."""
+    table = Table(title="training", show_header=False, title_justify="left")
+    for reason in reasons:
+        table.add_row(*reason)
     return table
 
 
@@ -53,11 +55,25 @@ def _data_rows(items: SeriesSet, found: Understanding) -> list[tuple[str, str]]:
 def _covariate_rows(items: SeriesSet) -> list[tuple[str, str]]:
     rows = [("past covariates", ", ".join(items.past_covariates))]
     if items.future_covariates:
-        known = min(item.known_ahead for item in items.series)
-        names = ", ".join(items.future_covariates)
-        rows.append(("future covariates", f"{names}; known {known} steps ahead at least"))
-    rows.append(("static covariates", ", ".join(items.static_covariates)))
+        reach = min(_known_ahead(item, len(items.future_covariates)) for item in items.series)
+        future = ", ".join(items.future_covariates)
+        rows.append(("future covariates", f"{future}; known {reach} steps ahead at least"))
+    num_numbers = len(items.static_covariates) - len(items.static_categories)
+    names = items.static_covariates
+    texts = [
+        f"{name} ({len(known)} categories)"
+        for name, known in zip(names[num_numbers:], items.static_categories, strict=True)
+    ]
+    rows.append(("static covariates", ", ".join([*names[:num_numbers], *texts])))
+    rows.append(("calendar features", ", ".join(items.calendar_features)))
     return [(name, text) for name, text in rows if text]
+
+
+def _known_ahead(item: Series, count: int) -> int:
+    """Return how far ahead the first ``count`` columns are known, which ends with a value."""
+    known = ~np.isnan(item.future_covariates[:, :count]).all(1)
+    last = int(np.flatnonzero(known)[-1]) if known.any() else -1
+    return max(0, last + 1 - len(item.target))
 
 
 def _span(items: SeriesSet) -> str:

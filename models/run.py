@@ -10,6 +10,7 @@ from rich.console import Console
 
 from app.artifact import Training
 from app.errors import InvalidInputError
+from app.holiday_calendar import HolidayCalendar
 from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint
 from models.config import NetworkConfig
 from models.fitting import Fit, fit_forecaster
@@ -31,18 +32,26 @@ class Plan:
         config: What to build.
         options: How to train it.
         description: For the people who read the card.
+        holidays: Where the calendar feature ``holiday`` comes from, if the network has it.
+        start: Where the weights start; None for random ones.
     """
 
     items: SeriesSet
     config: NetworkConfig
     options: TrainingOptions
     description: str = ""
+    holidays: HolidayCalendar | None = None
+    start: Checkpoint | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of everything the weights depend on."""
         settings = json.dumps([asdict(self.config), asdict(self.options)], sort_keys=True)
-        return hashlib.sha256((self.items.digest + settings).encode()).hexdigest()
+        digest = hashlib.sha256((self.items.digest + settings).encode())
+        if self.start is not None:
+            for weight in self.start.network.state_dict().values():
+                digest.update(weight.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def prepare_directory(plan: Plan, directory: Path) -> bool:
@@ -82,7 +91,12 @@ def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoin
     """
     work = directory / WORK_DIRECTORY
     fit = fit_forecaster(
-        plan.items, plan.config, options=plan.options, directory=work, console=console
+        plan.items,
+        plan.config,
+        options=plan.options,
+        directory=work,
+        console=console,
+        start=plan.start.network if plan.start else None,
     )
     checkpoint = _to_checkpoint(plan, fit)
     draw_learning_curve(fit.checks, directory / PICTURE_FILE)
@@ -93,6 +107,8 @@ def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoin
 
 def _to_checkpoint(plan: Plan, fit: Fit) -> Checkpoint:
     settings = asdict(plan.config) | asdict(plan.options) | {"num_steps": list(fit.num_steps)}
+    if plan.start is not None:
+        settings["tuned_from"] = plan.start.training.model_dump(mode="json")
     return Checkpoint(
         network=fit.network,
         freq=plan.items.freq,
@@ -105,4 +121,5 @@ def _to_checkpoint(plan: Plan, fit: Fit) -> Checkpoint:
             config=settings,
         ),
         description=plan.description,
+        holidays=plan.holidays,
     )

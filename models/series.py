@@ -26,7 +26,8 @@ class Series:
         start: Stamp of the first step; an integer where time is a plain step.
         past_covariates: ``(time, num_past)``, or ``(0, 0)``.
         future_covariates: ``(time + known, num_future)``, or ``(0, 0)``; ``known`` steps lie ahead.
-        static_covariates: ``(num_static,)``.
+            Calendar features are its last columns.
+        static_covariates: ``(num_static,)``; a category counts the known texts from 1, 0 is none.
     """
 
     item_id: str
@@ -62,6 +63,8 @@ class SeriesSet:
         past_covariates: Names of the columns of each series' ``past_covariates``.
         future_covariates: Likewise.
         static_covariates: Likewise.
+        static_categories: Known texts of its last columns, one tuple each.
+        calendar_features: Names of the last columns of each series' ``future_covariates``.
     """
 
     series: tuple[Series, ...]
@@ -70,6 +73,8 @@ class SeriesSet:
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
+    static_categories: tuple[tuple[str, ...], ...] = ()
+    calendar_features: tuple[str, ...] = ()
 
     @property
     def num_observations(self) -> int:
@@ -86,6 +91,8 @@ class SeriesSet:
         """SHA-256 of everything a model could learn from."""
         names = (self.past_covariates, self.future_covariates, self.static_covariates)
         digest = hashlib.sha256(repr((self.freq, self.season, names)).encode())
+        if self.static_categories or self.calendar_features:
+            digest.update(repr((self.static_categories, self.calendar_features)).encode())
         for item in self.series:
             digest.update(repr((item.item_id, len(item.target), item.start)).encode())
             digest.update(item.target.astype("<f8").tobytes())

@@ -24,7 +24,7 @@ class Table:
 
     Attributes:
         frame: ``row`` (number in the file), ``item_id``, ``timestamp`` (``Datetime`` or ``Int64``),
-            ``target`` and covariates (``Float64``, null where missing).
+            ``target`` and covariates (``Float64``, null where missing), categories (``String``).
         ignored: Columns of the file that are not used.
         has_stamps: Whether time is a stamp; otherwise it is a plain integer step.
     """
@@ -34,19 +34,22 @@ class Table:
     has_stamps: bool
 
 
-def read_table(path: Path, covariates: tuple[str, ...] = ()) -> Table:
+def read_table(
+    path: Path, covariates: tuple[str, ...] = (), categories: tuple[str, ...] = ()
+) -> Table:
     """Read a CSV file (also compressed) or a Parquet file.
 
     Args:
         path: The file.
-        covariates: Names of the columns to read beside item, time and target.
+        covariates: Names of the columns to read as numbers beside item, time and target.
+        categories: Names of the columns to read as texts.
 
     Raises:
         InvalidInputError: The file can not be read, a column is missing, or a cell is wrong.
     """
     raw, first_row = _read_file(path)
     columns = {name: _find_column(raw, name, other) for name, other in _NAMES.items()}
-    for name in covariates:
+    for name in (*covariates, *categories):
         if name not in raw.columns:
             raise InvalidInputError(f"covariate column {name} is not in {path.name}")
     if raw.is_empty():
@@ -60,9 +63,10 @@ def read_table(path: Path, covariates: tuple[str, ...] = ()) -> Table:
             stamps.alias("timestamp"),
             _read_numbers(raw[columns["target"]], first_row).alias("target"),
             *(_read_numbers(raw[name], first_row) for name in covariates),
+            *(raw[name].cast(pl.String) for name in categories),
         ]
     )
-    used = {*columns.values(), *covariates}
+    used = {*columns.values(), *covariates, *categories}
     ignored = tuple(name for name in raw.columns if name not in used)
     return Table(frame, ignored, has_stamps=stamps.dtype != pl.Int64)
 

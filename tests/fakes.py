@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Accuracy, Card, TensorSpec, Training
-from app.errors import ModelNotReadyError
 from app.gateway.runner_client import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
 from app.model_config import LabelChange
@@ -110,9 +109,8 @@ class FakeRunners:
     def models(self) -> Sequence[ModelVersion]:
         return self.versions if self.is_up else []
 
-    async def statistics(self) -> Sequence[VersionStatistics]:
-        if not self.is_up:
-            raise ModelNotReadyError("the runner is not up")
+    async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
+        assert timeout_s > 0
         return self.known_statistics
 
     async def change(self, action: ChangeAction, model_name: str) -> None:

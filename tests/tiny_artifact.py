@@ -30,6 +30,24 @@ _TINY: dict[str, Any] = {
     "quantile_levels": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 }
 
+COVARIATES: dict[str, Any] = {
+    "past_covariates": ("price",),
+    "future_covariates": ("holiday", "promotion"),
+    "static_covariates": ("size", "region"),
+    "static_categories": (("north", "south"),),
+    "calendar_features": ("month_sin", "month_cos"),
+}
+"""Every kind of covariate, as fields of ``NetworkConfig``."""
+
+WITH_COVARIATES: dict[str, Any] = {
+    "cell": "lstm",
+    "num_layers": 1,
+    "transform": "log",
+    "season": 4,
+    **COVARIATES,
+}
+"""The one artifact with covariates that tests share; a case of ``tests/export/test_parity.py``."""
+
 
 def tiny_checkpoint(*, context_length: int = 64, **overrides: Any) -> Checkpoint:
     """Return an untrained monthly forecaster; ``overrides`` are fields of its ``NetworkConfig``."""

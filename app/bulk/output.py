@@ -87,6 +87,18 @@ def writing(path: Path) -> Generator[IO[bytes]]:
         raise BulkRunError(f"can not write {path}: {error.strerror or error}") from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file, where there is one.
+
+    Raises:
+        BulkRunError: It can not be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BulkRunError(f"can not remove {path}: {error.strerror}") from error
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":  # elsewhere folders can not be opened
         return

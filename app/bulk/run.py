@@ -34,7 +34,7 @@ from app.bulk.chunks import ChunkForecaster, in_thread
 from app.bulk.forecaster import BulkForecaster
 from app.bulk.journal import Journal, Totals
 from app.bulk.options import Aim, BulkOptions
-from app.bulk.output import check_suffix, write_forecasts, writing
+from app.bulk.output import check_suffix, remove, write_forecasts, writing
 from app.bulk.source import Chunk, Source, digest_of, open_source
 from app.bulk.tables import table_schema
 
@@ -156,8 +156,8 @@ class _Attempt:
         """Forecast the chunks that are missing, then write the files."""
         before = self._journal.totals()
         opening = open_source(self._path, self._options, self._aim.card)
-        source = await in_thread(opening.__enter__)
         try:
+            source = await in_thread(opening.__enter__)
             self._aim.check_frequency(source.freq)
             num_series, has_stamps = source.num_series, source.freq is not None
             reporter = _Reporter(num_series, before, on_progress)
@@ -200,7 +200,7 @@ class _Attempt:
                 for lines in self._journal.refusals():
                     file.write(lines)
         else:
-            errors.unlink(missing_ok=True)  # of an earlier run
+            remove(errors)  # of an earlier run
         if not totals.num_rows:
             return
         write_forecasts(

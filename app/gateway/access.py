@@ -60,6 +60,7 @@ ACCESS: Mapping[str, Access] = {
     "/v2/repository/index": Access.KEY,
     "/v2/repository/models/{model_name}/load": Access.ADMIN,
     "/v2/repository/models/{model_name}/unload": Access.ADMIN,
+    "/v2/repository/models/{model_name}/labels/{label}": Access.ADMIN,
     "/metrics": Access.KEY,
     "/livez": Access.PUBLIC,
     "/readyz": Access.PUBLIC,
@@ -155,12 +156,12 @@ class Guard:
         if self._key_ring is None:
             # Where everything is open, a page of any site could post here from a browser nearby.
             if header_of(scope, b"origin"):
-                raise ForbiddenError("without API keys, browsers may not load or unload models")
+                raise ForbiddenError("without API keys, browsers may not change models")
             return
         key = _identify(scope, self._key_ring)
         exchange_of(scope).key_id = key.key_id
         if not key.is_admin:
-            raise ForbiddenError("loading and unloading models needs a key with the admin scope")
+            raise ForbiddenError("changing models needs a key with the admin scope")
 
     def _route_of(self, scope: Scope) -> str | None:
         path: str = scope["path"]

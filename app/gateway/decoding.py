@@ -52,7 +52,7 @@ class _Outline(msgspec.Struct):
 _decoder = msgspec.json.Decoder(ForecastRequest)
 _outline_decoder = msgspec.json.Decoder(_Outline)
 _values_decoder = msgspec.json.Decoder(Values)
-_number_decoder = msgspec.json.Decoder(float | None)
+_static_decoder = msgspec.json.Decoder(float | str | None)
 
 
 def decode_request(body: bytes) -> ForecastRequest:
@@ -149,7 +149,7 @@ def _wrong_key(pointer: str, body: bytes) -> str:
     if not pointer.startswith("/series/") or pointer.count("/") != _COVARIATES_DEPTH:
         return "*"
     _, _, index, field = pointer.split("/")
-    decoder = _number_decoder if field == "static_covariates" else _values_decoder
+    decoder = _static_decoder if field == "static_covariates" else _values_decoder
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         covariates: dict[str, msgspec.Raw] = getattr(
             _outline_decoder.decode(body).series[int(index)], field

@@ -90,6 +90,7 @@ class Limits(_Answer):
     max_series: int
     max_steps: int = Field(description="Values in all series together.")
     max_quantile_levels: int
+    max_horizon_factor: int = Field(description="Longest horizon, in horizons of the model.")
     request_timeout_s: float
 
     @classmethod
@@ -100,6 +101,7 @@ class Limits(_Answer):
             max_series=settings.max_series,
             max_steps=settings.max_steps,
             max_quantile_levels=MAX_QUANTILE_LEVELS,
+            max_horizon_factor=settings.max_horizon_factor,
             request_timeout_s=settings.request_timeout_s,
         )
 

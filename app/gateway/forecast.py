@@ -147,7 +147,8 @@ class ForecastEndpoints:
             return await asyncio.to_thread(self._prepare, body, model)
 
     def _prepare(self, body: bytes, model: Forecaster) -> PreparedRequest:
-        return self._service.prepare(decode_request(body), model)
+        max_horizon = model.card.horizon * self._settings.max_horizon_factor
+        return self._service.prepare(decode_request(body), model, max_horizon=max_horizon)
 
 
 async def _encode(forecast: Forecast) -> bytes:
@@ -186,4 +187,5 @@ def encode_forecast_series(
 
 def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:
     content: dict[str, Any] = {} if one.timestamps is None else {"timestamps": one.timestamps}
-    return content | {"quantiles": dict(zip(names, one.quantiles, strict=True))}
+    content["quantiles"] = dict(zip(names, one.quantiles, strict=True))
+    return content | {"notes": one.notes} if one.notes else content

@@ -1,6 +1,6 @@
 """Bodies of the native forecast API: the one definition that decodes and documents them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -13,6 +13,8 @@ Values = Annotated[
 QuantileLevel = Annotated[float, Meta(gt=0, lt=1)]
 WholeNumber = Annotated[float, Meta(ge=1, multiple_of=1)]
 """Any JSON number without a fraction counts as an integer: 12.0 is 12."""
+
+Note = Literal["short_history", "many_missing", "extrapolated_horizon"]
 
 
 class Series(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -29,7 +31,8 @@ class Series(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     start: Annotated[
         str | None,
         Meta(
-            description="Time stamp of the first value, ISO 8601; then forecasts have time stamps."
+            description="Time stamp of the first value, ISO 8601; then forecasts have time stamps. "
+            "A model with calendar features needs it."
         ),
     ] = None
     past_covariates: Annotated[
@@ -41,7 +44,8 @@ class Series(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         Meta(description="By name, as many values as `target` and `horizon` together."),
     ] = None
     static_covariates: Annotated[
-        dict[str, float | None] | None, Meta(description="By name, one number.")
+        dict[str, float | str | None] | None,
+        Meta(description="By name, one number, or one text where the model knows categories."),
     ] = None
 
 
@@ -58,7 +62,10 @@ class ForecastRequest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     ] = None
     horizon: Annotated[
         WholeNumber | None,
-        Meta(description="Steps ahead. Default and most: the model's."),
+        Meta(
+            description="Steps ahead. Default: the model's; up to `max_horizon_factor` times that, "
+            "of which steps beyond the model's horizon are extrapolated."
+        ),
     ] = None
     quantile_levels: Annotated[
         Annotated[list[QuantileLevel], Meta(min_length=1, max_length=MAX_QUANTILE_LEVELS)] | None,
@@ -90,6 +97,14 @@ class SeriesForecast(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     quantiles: Annotated[
         dict[str, list[float]] | UnsetType,
         Meta(description="By level, such as `0.9`: one value per step ahead."),
+    ] = UNSET
+    notes: Annotated[
+        list[Note] | UnsetType,
+        Meta(
+            description="What a reader should know, where there is something: less than two seasons"
+            " of values, more than a quarter of the values missing, steps beyond the horizon that"
+            " the model was trained for."
+        ),
     ] = UNSET
     error: SeriesError | UnsetType = UNSET
 

@@ -1,20 +1,16 @@
 """Probes and metrics."""
 
-import asyncio
-from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from app.errors import GatecastError
 from app.gateway.catalog import unready_reason
 from app.gateway.drain import Drain
 from app.gateway.runner_client import Runners
 from app.gateway.triton_metrics import render_triton_metrics
 from app.metrics import render_metrics
-from app.statistics import VersionStatistics
 
 _RETRY_AFTER_S = "1"
 _STATISTICS_TIMEOUT_S = 1.0
@@ -54,16 +50,9 @@ class HealthEndpoints:
 
     async def metrics(self) -> Response:
         """Return the metrics of all processes in the Prometheus text format."""
-        triton = render_triton_metrics(await self._statistics())
-        return Response(render_metrics() + triton, media_type=CONTENT_TYPE_LATEST)
-
-    async def _statistics(self) -> Sequence[VersionStatistics]:
-        """Ask the runners; metrics of the other processes do not wait for one that hangs."""
-        try:
-            async with asyncio.timeout(_STATISTICS_TIMEOUT_S):
-                return await self._runners.statistics()
-        except (GatecastError, TimeoutError):
-            return []
+        found = await self._runners.statistics(_STATISTICS_TIMEOUT_S)
+        text = render_metrics() + render_triton_metrics(found)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     def unready_reason(self) -> str:
         """Say why no request should come here; empty where one may."""

@@ -27,6 +27,7 @@ from app.gateway.health import HealthEndpoints, Liveness, Readiness
 from app.gateway.hot_routes import HotRoutes
 from app.gateway.job_routes import JOB_SCHEMAS, JOBS_TAG, add_job_routes
 from app.gateway.jobs import JobEndpoints
+from app.gateway.labels import LabelEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.oip_routes import OIP_TAG, add_oip_routes
@@ -89,7 +90,9 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     _add_forecast_routes(app, forecast)
     _add_file_routes(app, FileEndpoints(reader, settings))
     add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
-    add_oip_routes(app, infer, OipEndpoints(runners, health, settings))
+    add_oip_routes(
+        app, infer, OipEndpoints(runners, health, settings), LabelEndpoints(runners, settings)
+    )
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
     _add_model_routes(app, ModelEndpoints(catalog, settings))

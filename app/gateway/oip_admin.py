@@ -96,28 +96,28 @@ class OipEndpoints:
         return self._config(model_name, model_version)
 
     async def all_statistics(self) -> Json:
-        """Return what all models have done since their runners started.
+        """Return what all models have done since the service started.
 
         A model may be named ``stats``: then its metadata stand beside the statistics.
         """
-        content = _model_stats(list(await self._runners.statistics()))
+        content = _model_stats(await self._statistics())
         ready = {version.model_name for version in self._runners.models() if version.is_ready}
         return content | self._metadata("stats", None) if "stats" in ready else content
 
     async def model_statistics(self, request: Request, model_name: ModelName) -> Json:
-        """Return what the ready versions of a model have done since their runners started."""
+        """Return what the ready versions of a model have done since the service started."""
         model = self._catalog.find(model_name)
         exchange_of(request.scope).model_name = model.model_name
-        found = await self._runners.statistics()
+        found = await self._statistics()
         return _model_stats([one for one in found if one.model_name == model_name])
 
     async def version_statistics(
         self, model_name: ModelName, model_version: VersionOrLabel
     ) -> Json:
-        """Return what one version of a model has done since its runners started."""
+        """Return what one version of a model has done since the service started."""
         model = self._catalog.find_ready(model_name, model_version)
         key = (model.model_name, model.model_version)
-        found = await self._runners.statistics()
+        found = await self._statistics()
         return _model_stats([one for one in found if (one.model_name, one.model_version) == key])
 
     async def repository_index(self, request: Request) -> Response:
@@ -153,6 +153,9 @@ class OipEndpoints:
             )
         await self._runners.change(action, model_name)
         return {}
+
+    async def _statistics(self) -> list[VersionStatistics]:
+        return list(await self._runners.statistics(self._settings.watchdog_s))
 
     async def _read(self, request: Request) -> bytes:
         return await read_body(

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
+from app.gateway.labels import LABEL_BODY, LabelEndpoints
 from app.gateway.oip import InferEndpoints
 from app.gateway.oip_admin import OipEndpoints
 from app.gateway.openapi import oip_error_responses
@@ -89,21 +90,23 @@ _TENSORS: dict[int | str, Json] = {
 }
 
 
-def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> None:
+def add_oip_routes(
+    app: FastAPI, infer: InferEndpoints, oip: OipEndpoints, labels: LabelEndpoints
+) -> None:
     """Add every route below ``/v2``."""
     get = functools.partial(_add, app, "GET")
     get("/v2", oip.server_metadata, statuses=(500,))
     get("/v2/health/live", oip.server_live, statuses=(500,))
     get("/v2/health/ready", oip.server_ready, statuses=(500, 503))
-    get("/v2/models/stats", oip.all_statistics, statuses=(401, 500, 503, 504))
+    get("/v2/models/stats", oip.all_statistics, statuses=(401, 500))
     get(_MODEL, oip.model_metadata)
     get(_VERSION, oip.version_metadata)
     get(f"{_MODEL}/ready", oip.model_ready)
     get(f"{_VERSION}/ready", oip.version_ready)
     get(f"{_MODEL}/config", oip.model_config)
     get(f"{_VERSION}/config", oip.version_config)
-    get(f"{_MODEL}/stats", oip.model_statistics, statuses=(*_STATUSES, 504))
-    get(f"{_VERSION}/stats", oip.version_statistics, statuses=(*_STATUSES, 504))
+    get(f"{_MODEL}/stats", oip.model_statistics, statuses=_STATUSES)
+    get(f"{_VERSION}/stats", oip.version_statistics, statuses=_STATUSES)
     post = functools.partial(_add, app, "POST")
     for path, endpoint in ((_MODEL, infer.infer), (_VERSION, infer.infer_version)):
         post(
@@ -121,6 +124,9 @@ def add_oip_routes(app: FastAPI, infer: InferEndpoints, oip: OipEndpoints) -> No
     changing = (*statuses, 403, 404, 501, 503, 504)
     post(f"{repository}/load", oip.load_model, statuses=changing, openapi_extra=change)
     post(f"{repository}/unload", oip.unload_model, statuses=changing, openapi_extra=change)
+    label, body = f"{repository}/labels/{{label}}", _body(LABEL_BODY, required=True)
+    _add(app, "PUT", label, labels.set_label, statuses=changing, openapi_extra=body)
+    _add(app, "DELETE", label, labels.remove_label, statuses=changing)
 
 
 def _add(

@@ -3,18 +3,23 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Card
 from app.calendar import Frequency, format_stamps, parse_stamp
+from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError, InvalidSeriesError
 from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
-from app.gateway.forecast_schemas import ForecastRequest, Series
+from app.gateway.forecast_schemas import ForecastRequest, Note, Series
+from app.gateway.notes import list_notes
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
 from app.tensors import LARGEST_MAGNITUDE
+
+_Column = TypeVar("_Column")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +29,13 @@ class Row:
     Attributes:
         target: ``(time,)``, NaN where missing.
         past_covariates: ``(time, num_past)``
-        future_covariates: ``(time + model horizon, num_future)``, NaN beyond the horizon asked for.
-        static_covariates: ``(num_static,)``
+        future_covariates: ``(time + model horizon, num_future)``, NaN beyond the horizon asked for;
+            calendar features are its last columns.
+        static_covariates: ``(num_static,)``; a category counts the known texts from 1, 0 is any
+            other.
+        notes: What a reader of the forecast should know.
+        later_covariates: What follows ``future_covariates`` where the horizon asked for is beyond
+            the model's; None where it is not.
     """
 
     position: int
@@ -34,6 +44,8 @@ class Row:
     future_covariates: NDArray[np.float32]
     static_covariates: NDArray[np.float32]
     timestamps: Sequence[str] | None
+    notes: tuple[Note, ...] = ()
+    later_covariates: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +62,23 @@ class PreparedRequest:
     selection: QuantileSelection
 
 
-def prepare_request(request: ForecastRequest, card: Card, settings: Settings) -> PreparedRequest:
+def prepare_request(
+    request: ForecastRequest, card: Card, settings: Settings, *, max_horizon: int
+) -> PreparedRequest:
     """Check a request against a model and the limits, and turn its series into rows.
+
+    Args:
+        request: What is asked for.
+        card: What the model takes.
+        settings: The limits.
+        max_horizon: Most steps ahead, the model's horizon or more.
 
     Raises:
         InvalidInputError: Something that concerns all series is wrong.
         InvalidSeriesError: No series is valid.
     """
     _check_limits(request, settings)
-    horizon = _horizon(request, card)
+    horizon = _horizon(request, card, max_horizon)
     levels = card.quantile_levels if request.quantile_levels is None else request.quantile_levels
     selection = QuantileSelection.between(card.quantile_levels, levels)
     preparer = _Preparer(card, horizon, _frequency(request, card))
@@ -84,14 +104,19 @@ def _check_limits(request: ForecastRequest, settings: Settings) -> None:
         )
 
 
-def _horizon(request: ForecastRequest, card: Card) -> int:
+def _horizon(request: ForecastRequest, card: Card, max_horizon: int) -> int:
     if request.horizon is None:
         return card.horizon
-    if request.horizon > card.horizon:
+    if request.horizon > max_horizon:
         raise InvalidInputError(
-            f"horizon must be between 1 and {card.horizon} for this model", "/horizon"
+            f"horizon must be between 1 and {max_horizon} for this model", "/horizon"
         )
     return int(request.horizon)
+
+
+def num_blocks(horizon: int, card: Card) -> int:
+    """Return how many runs of a model ``horizon`` steps take, each as long as its own horizon."""
+    return -(-horizon // card.horizon)
 
 
 def _frequency(request: ForecastRequest, card: Card) -> Frequency | None:
@@ -120,19 +145,29 @@ class _Preparer:
 
     def __init__(self, card: Card, horizon: int, freq: Frequency | None) -> None:
         self._card = card
+        self._calendar = card.calendar
+        self._codes = {
+            name: {text: code for code, text in enumerate(known, start=1)}
+            for name, known in card.static_categories.items()
+        }
         self._horizon = horizon
         self._freq = freq
 
     def to_row(self, position: int, series: Series) -> Row:
         pointer = f"/series/{position}"
         length, kept = len(series.target), self._card.context_length
+        target = _target(series.target, kept, f"{pointer}/target")
+        known = self._future(series, pointer)
+        now = len(target) + self._card.horizon
         return Row(
             position=position,
-            target=_target(series.target, kept, f"{pointer}/target"),
+            target=target,
             past_covariates=self._past(series, pointer)[-kept:],
-            future_covariates=self._future(series, pointer)[-kept - self._card.horizon :],
+            future_covariates=known[:now],
             static_covariates=self._static(series, pointer),
             timestamps=self._timestamps(series.start, length, f"{pointer}/start"),
+            notes=list_notes(target, self._card, self._horizon),
+            later_covariates=known[now:] if len(known) > now else None,
         )
 
     def _past(self, series: Series, pointer: str) -> NDArray[np.float32]:
@@ -146,10 +181,28 @@ class _Preparer:
         return table
 
     def _future(self, series: Series, pointer: str) -> NDArray[np.float32]:
-        length, pointer = len(series.target), f"{pointer}/future_covariates"
+        """Return what is known ahead, from the first step that is kept to the last one needed."""
+        first = max(0, len(series.target) - self._card.context_length)
+        given = self._given_future(series, f"{pointer}/future_covariates")[first:]
+        if self._calendar is None:
+            return given
+        if series.start is None:
+            raise InvalidInputError(
+                "start is needed: this model reads the calendar, from the stamp of the first value",
+                f"{pointer}/start",
+            )
+        try:
+            calendar = _calendar_columns(self._calendar, series.start, first, len(given))
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error), f"{pointer}/start") from error
+        return np.hstack([given, calendar])
+
+    def _given_future(self, series: Series, pointer: str) -> NDArray[np.float32]:
         columns = _columns(series.future_covariates, self._card.future_covariates, pointer)
-        least, most = length + self._horizon, length + self._card.horizon
-        table = np.full((most, len(columns)), np.nan, np.float32)
+        length, trained = len(series.target), self._card.horizon
+        least, most = length + self._horizon, length + max(self._horizon, trained)
+        num_rows = length + num_blocks(self._horizon, self._card) * trained
+        table = np.full((num_rows, len(columns)), np.nan, np.float32)
         for index, (place, values) in enumerate(columns):
             if len(values) not in {least, most}:
                 raise InvalidInputError(
@@ -160,12 +213,25 @@ class _Preparer:
 
     def _static(self, series: Series, pointer: str) -> NDArray[np.float32]:
         pointer = f"{pointer}/static_covariates"
-        given = series.static_covariates or {}
-        columns = _columns(
-            {name: [value] for name, value in given.items()}, self._card.static_covariates, pointer
-        )
-        values = [_to_float32(column, place, is_single=True) for place, column in columns]
-        return np.concatenate([np.empty(0, np.float32), *values])
+        columns = _columns(series.static_covariates, self._card.static_covariates, pointer)
+        values = np.empty(len(columns), np.float32)
+        for index, (name, (place, value)) in enumerate(
+            zip(self._card.static_covariates, columns, strict=True)
+        ):
+            values[index] = self._static_value(name, value, place)
+        return values
+
+    def _static_value(self, name: str, value: float | str | None, place: str) -> float:
+        codes = self._codes.get(name)
+        if codes is None:
+            if isinstance(value, str):
+                raise InvalidInputError(f"{name} must be a number or null for this model", place)
+            return float(_to_float32([value], place, is_single=True)[0])
+        if value is None:
+            return 0.0
+        if not isinstance(value, str):
+            raise InvalidInputError(f"{name} must be a string or null for this model", place)
+        return codes.get(value, 0)
 
     def _timestamps(self, start: str | None, first: int, pointer: str) -> Sequence[str] | None:
         if start is None:
@@ -190,8 +256,8 @@ def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.f
 
 
 def _columns(
-    given: Mapping[str, list[float | None]] | None, names: Sequence[str], pointer: str
-) -> list[tuple[str, list[float | None]]]:
+    given: Mapping[str, _Column] | None, names: Sequence[str], pointer: str
+) -> list[tuple[str, _Column]]:
     """Put covariates in the model's order, each with its pointer."""
     given = given or {}
     if given.keys() != set(names):
@@ -217,3 +283,10 @@ def _to_float32(
 def _timestamps(freq: Frequency, start: str, first: int, count: int) -> tuple[str, ...]:
     # Keyed by the text: equal instants of different offsets must not share an entry.
     return format_stamps(freq.stamps(parse_stamp(start), first, count), start)
+
+
+@functools.lru_cache(maxsize=64)
+def _calendar_columns(
+    calendar: CalendarFeatures, start: str, first: int, count: int
+) -> NDArray[np.float32]:
+    return calendar.compute(parse_stamp(start), first, count)

@@ -27,7 +27,7 @@ from app.errors import (
 from app.gateway.affinity import choose_keeper, history_key
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
-from app.statistics import VersionStatistics
+from app.statistics import VersionStatistics, load_statistics, statistics_file
 from app.tensors import Tensors
 from app.wire import (
     CancelRequest,
@@ -127,12 +127,11 @@ class Runners(Protocol):
         """List every version, ready or not; empty while no runner is connected."""
         ...
 
-    async def statistics(self) -> Sequence[VersionStatistics]:
-        """Sum what all runners have done since each of them started, by model and version.
+    async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
+        """Sum what all runners have done since the service started, by model and version.
 
-        Raises:
-            ModelNotReadyError: No runner is up.
-            DeadlineExceededError: A runner did not answer in time.
+        A runner that is not up, or does not answer in ``timeout_s``, counts with what it has on
+        file, which is all that it ever told.
         """
         ...
 
@@ -255,18 +254,25 @@ class RunnerPool:
             raise OverloadedError("too much work waits for the runner")
         return await connection.infer(inference)
 
-    async def statistics(self) -> Sequence[VersionStatistics]:
+    async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
         """Sum what all runners have done, as ``Runners.statistics``."""
-        live = self._live()
-        if not live:
-            raise _no_runner()
-        deadline = time.monotonic() + self._silence_s
+        deadline = time.monotonic() + timeout_s
         totals: dict[tuple[str, int], VersionStatistics] = {}
-        for models in await asyncio.gather(*(c.statistics(deadline) for c in live)):
+        every = (self._statistics_of(path, deadline) for path in self._sockets)
+        for models in await asyncio.gather(*every):
             for one in models:
                 key = (one.model_name, one.model_version)
                 totals.setdefault(key, VersionStatistics(*key)).add(one)
         return list(totals.values())
+
+    async def _statistics_of(self, path: Path, deadline: float) -> list[VersionStatistics]:
+        connection = self._connections.get(path)
+        if connection is not None:
+            try:
+                return await connection.statistics(deadline)
+            except (ModelNotReadyError, DeadlineExceededError):
+                pass  # it was lost, or hangs
+        return load_statistics(statistics_file(path)).served
 
     async def change(self, action: ChangeAction, model_name: str) -> None:
         """Load or unload a model on all runners, as ``Runners.change``."""

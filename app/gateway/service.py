@@ -15,10 +15,12 @@ from app.errors import (
     ModelOutputError,
     PayloadTooLargeError,
 )
+from app.extrapolation import join_blocks, median_index
 from app.gateway.catalog import Forecaster, ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
-from app.gateway.forecast_schemas import ForecastRequest
-from app.gateway.preparation import PreparedRequest, Row, prepare_request
+from app.gateway.following import follow_rows
+from app.gateway.forecast_schemas import ForecastRequest, Note
+from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
 from app.gateway.runner_client import Inference, Runners
 from app.metrics import SERIES
 from app.settings import Settings
@@ -34,6 +36,7 @@ class SeriesQuantiles:
 
     quantiles: NDArray[np.float32]
     timestamps: Sequence[str] | None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,24 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
-    def prepare(self, request: ForecastRequest, model: Forecaster) -> PreparedRequest:
+    def prepare(
+        self, request: ForecastRequest, model: Forecaster, *, max_horizon: int | None = None
+    ) -> PreparedRequest:
         """Check a request and turn its series into rows; a wrong one is refused in its place.
 
         This only computes; a large request is better prepared off the event loop.
 
+        Args:
+            request: What is asked for.
+            model: What to forecast with.
+            max_horizon: Most steps ahead; None for the model's horizon.
+
         Raises:
             InvalidInputError: The request, or every series in it, is wrong.
         """
-        return prepare_request(request, model.card, self._settings)
+        return prepare_request(
+            request, model.card, self._settings, max_horizon=max_horizon or model.card.horizon
+        )
 
     async def forecast(
         self,
@@ -87,10 +99,10 @@ class ForecastService:
         if not self._settings.keeps_states(model.model_name):
             owner = None
         chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
-        outputs = await self._infer_all(
-            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+        quantiles = await self._forecast_chunks(
+            chunks, num_blocks(prepared.horizon, model.card), model, deadline, owner
         )
-        series = dict(_split(chunks, outputs, prepared))
+        series = dict(_split(chunks, quantiles, prepared))
         version = (model.model_name, str(model.model_version))
         SERIES.labels(*version, "forecast").inc(len(series))
         SERIES.labels(*version, "refused").inc(len(prepared.refusals))
@@ -102,6 +114,40 @@ class ForecastService:
             series=series,
             refusals=prepared.refusals,
         )
+
+    async def _forecast_chunks(
+        self,
+        chunks: Sequence[Sequence[Row]],
+        blocks: int,
+        model: Forecaster,
+        deadline: float,
+        owner: str | None,
+    ) -> list[NDArray[np.float32]]:
+        """Return ``(batch, blocks * model horizon, num_quantiles)`` of each chunk."""
+        card, rows, ran = model.card, chunks, [await self._run(chunks, model, deadline, owner)]
+        for _ in range(1, blocks):
+            pairs = zip(rows, ran[-1], strict=True)
+            rows = [follow_rows(chunk, quantiles, card) for chunk, quantiles in pairs]
+            # Nothing is kept of values that are made up.
+            ran.append(await self._run(rows, model, deadline, None))
+        median = median_index(card.quantile_levels)
+        return [
+            join_blocks(of_chunk, median, is_nonnegative=card.is_nonnegative)
+            for of_chunk in zip(*ran, strict=True)
+        ]
+
+    async def _run(
+        self,
+        chunks: Sequence[Sequence[Row]],
+        model: Forecaster,
+        deadline: float,
+        owner: str | None,
+    ) -> list[NDArray[np.float32]]:
+        """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
+        outputs = await self._infer_all(
+            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+        )
+        return [_check_finite(tensors["quantiles"]) for tensors in outputs]
 
     async def infer(
         self,
@@ -208,15 +254,21 @@ def _to_inference(
     )
 
 
+def _check_finite(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(quantiles).all():
+        raise ModelOutputError("the model gave numbers that are not finite")
+    return quantiles
+
+
 def _split(
-    chunks: Sequence[Sequence[Row]], outputs: Sequence[Tensors], prepared: PreparedRequest
+    chunks: Sequence[Sequence[Row]],
+    quantiles: Sequence[NDArray[np.float32]],
+    prepared: PreparedRequest,
 ) -> list[tuple[int, SeriesQuantiles]]:
     """Give each row its own quantiles."""
     series: list[tuple[int, SeriesQuantiles]] = []
-    for rows, tensors in zip(chunks, outputs, strict=True):
-        steps = tensors["quantiles"][:, : prepared.horizon]
-        if not np.isfinite(steps).all():
-            raise ModelOutputError("the model gave numbers that are not finite")
-        for row, quantiles in zip(rows, prepared.selection.apply(steps), strict=True):
-            series.append((row.position, SeriesQuantiles(quantiles, row.timestamps)))
+    for rows, of_chunk in zip(chunks, quantiles, strict=True):
+        steps = of_chunk[:, : prepared.horizon]
+        for row, levels in zip(rows, prepared.selection.apply(steps), strict=True):
+            series.append((row.position, SeriesQuantiles(levels, row.timestamps, row.notes)))
     return series

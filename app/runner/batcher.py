@@ -54,6 +54,7 @@ class DynamicBatcher:
     ) -> None:
         self.running_since: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
+        """What it adds to; to go on with older counts, put them in its place before it runs."""
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits

@@ -14,10 +14,13 @@ def load_engine(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -
     A forecaster replays its golden case; a plain model is tried.
 
     Raises:
-        ArtifactError: It is no sound model, or gives other numbers here than where it was made.
+        ArtifactError: It is no sound model, gives other numbers here than where it was made, or
+            needs holidays that the installed package does not have.
     """
     engine = OrtEngine.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
     if engine.has_card:
+        if engine.card.holidays is not None:
+            engine.card.holidays.check()
         engine.check_golden_case()
     else:
         engine.interface = find_interface(engine)

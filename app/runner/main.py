@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import uvloop
@@ -27,6 +27,7 @@ from app.logs import configure_logging
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
+from app.runner.ledger import Ledger
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
@@ -36,6 +37,7 @@ from app.runner.shelf import ModelShelf, load_first
 from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
 from app.settings import Settings, load_settings
+from app.statistics import statistics_file
 
 _RUNS_PER_WATCHDOG = 6
 
@@ -52,27 +54,29 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        device, note = choose_device(settings.device, cuda_is_usable)
-        if device == "cuda" and arguments.index > 0:
-            sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
-        if arguments.restarts:
-            metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
-        vetter = _vetter_of(settings, arguments.socket)
-        repository = Repository(
-            settings.model_repository,
-            device,
-            gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
-            read_model=vetter.read,
-        )
-        models = load_first(repository, _memory_of(arguments.socket))
-    except StartupError as error:
-        lifeline.report(ReadyReport(failure=str(error)))
-        sys.exit(STARTUP_FAILURE_STATUS)
-    runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-    uvloop.run(_serve(runner, vetter, models, note=note))
+    with ExitStack() as stack:
+        try:
+            settings = load_settings()
+            configure_logging(settings)
+            vetter = stack.enter_context(_vetter_of(settings, arguments.socket))
+            vetter.look_ahead()
+            device, note = choose_device(settings.device, cuda_is_usable)
+            if device == "cuda" and arguments.index > 0:
+                sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
+            if arguments.restarts:
+                metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
+            repository = Repository(
+                settings.model_repository,
+                device,
+                gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                read_model=vetter.read,
+            )
+            models = load_first(repository, _memory_of(arguments.socket))
+        except StartupError as error:
+            lifeline.report(ReadyReport(failure=str(error)))
+            sys.exit(STARTUP_FAILURE_STATUS)
+        runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+        uvloop.run(_serve(runner, vetter, models, note=note))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -110,6 +114,7 @@ class _Runner:
         self._device: Device = device
         self._lifeline = lifeline
         self._socket = socket
+        self._ledger = Ledger(statistics_file(socket))
         self._executors: dict[Device, Executor] = {}
 
     async def serve(self, models: list[LoadedVersions], note: str) -> None:
@@ -125,7 +130,9 @@ class _Runner:
                     d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
-            server = RunnerServer(shelf, self._device, self._sequences(), self._histories())
+            server = RunnerServer(
+                shelf, self._device, self._sequences(), self._ledger, self._histories()
+            )
             for loaded in models:
                 await shelf.put(loaded)
             await server.listen(self._socket)
@@ -155,13 +162,15 @@ class _Runner:
     def _batcher(
         self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
     ) -> DynamicBatcher:
-        return DynamicBatcher(
+        batcher = DynamicBatcher(
             engine,
             limits,
             model_name=model_name,
             model_version=model_version,
             executor=self._executors.get(engine.device),
         )
+        batcher.statistics = self._ledger.find(model_name, model_version)
+        return batcher
 
     def _sequences(self) -> Sequences:
         return Sequences(

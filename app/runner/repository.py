@@ -178,7 +178,7 @@ class Repository:
     def _is_unchanged(self, model: LoadedModel) -> bool:
         path = self._directory / model.model_name / str(model.model_version) / MODEL_FILE
         try:
-            digest = hashlib.sha256(self._read_model(path)).hexdigest()
+            digest = hashlib.sha256(read_model_file(path, root=self._directory)).hexdigest()
         except ArtifactError:
             return False
         return model.engine is not None and model.engine.file_digest == digest

@@ -17,6 +17,7 @@ from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.engine import OrtEngine
 from app.runner.histories import Histories
+from app.runner.ledger import Ledger
 from app.runner.queue import PendingRequest, Terms
 from app.runner.repository import LoadedModel
 from app.runner.sequences import Sequences, Turn
@@ -57,6 +58,7 @@ class RunnerServer:
         shelf: The models.
         device: Where they run.
         sequences: States that are carried from request to request.
+        ledger: What was done.
         histories: States that are kept of what was run; None keeps none.
     """
 
@@ -65,11 +67,13 @@ class RunnerServer:
         shelf: ModelShelf,
         device: str,
         sequences: Sequences,
+        ledger: Ledger,
         histories: Histories | None = None,
     ) -> None:
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
+        self._ledger = ledger
         self._histories = histories
         self._connections: set[GatewayConnection] = set()
         self._changes: set[asyncio.Task[None]] = set()
@@ -93,6 +97,7 @@ class RunnerServer:
     def beat(self) -> None:
         """Tell every gateway that this runner still turns."""
         self._sequences.expire()
+        self._ledger.read(self._shelf.batchers())
         frame = encode(Heartbeat())
         for connection in self._connections:
             connection.send(frame)
@@ -158,8 +163,8 @@ class RunnerServer:
         return partial(served.batcher.abandon, request)
 
     def statistics(self) -> list[VersionStatistics]:
-        """Return what every version that loaded has done."""
-        return [batcher.read_statistics() for batcher in self._shelf.batchers()]
+        """Return what every version that is served has done."""
+        return self._ledger.read(self._shelf.batchers())
 
     def change(
         self, message: ChangeRequest | LabelRequest, connection: "GatewayConnection"

@@ -29,6 +29,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import OrtEngine
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Remembered, Repository
+from app.runner.warming import WARM_UP_S, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +212,7 @@ class ModelShelf:
             self._listed[name] = replace(self._listed[name], config_refusal=loaded.config_refusal)
             self._tell()
             return
+        await self._warm_up(loaded, limits)
         sound = {m.model_version: m for m in loaded.models if m.engine is not None}
         self._retire_all_but(name, sound, loaded.num_missing)
         for model in loaded.models:
@@ -220,6 +222,14 @@ class ModelShelf:
         serving = sorted(self._held(name), key=lambda model: model.model_version)
         self._listed[name] = ListedModel([*refused, *serving], loaded.config, loaded.config_refusal)
         self._tell()
+
+    async def _warm_up(self, loaded: LoadedVersions, limits: BatchLimits) -> None:
+        held = {model.engine for model in self._held(loaded.model_name)}
+        for model in loaded.models:
+            engine = model.engine
+            if engine is not None and engine not in held:
+                budget_s = WARM_UP_S[engine.device]
+                await asyncio.to_thread(warm_up, engine, limits, budget_s=budget_s)
 
     def _retire_all_but(
         self, model_name: str, sound: Mapping[int, LoadedModel], num_missing: int

@@ -13,12 +13,15 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
 import msgspec
 
+from app.artifact import MODEL_FILE, find_versions
 from app.errors import ArtifactError
 from app.runner.model_file import read_model_file
 from app.runner.verdict import Trial, Verdict
@@ -32,10 +35,21 @@ _MEMORY_PER_BYTE = 4
 """The file itself, ONNX Runtime's message, its tensors, and what optimisation makes of them."""
 _INHERITED = ("PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 _MAX_REASON_LENGTH = 300
+_IS_LOST = "the process that tries model files is lost"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of the file with this digest; ``reason`` is empty where it is sound."""
+
+    digest: str
+    reason: str
 
 
 class Vetter:
     """Reads the model files of a repository.
+
+    Files are tried one at a time, in the order in which they were asked for.
 
     Args:
         directory: The repository.
@@ -51,8 +65,9 @@ class Vetter:
         self._timeout_s = timeout_s
         self._memory = memory
         self._child: _Child | None = None
-        self._asking = threading.Lock()
         self._is_closed = False
+        self._worker = ThreadPoolExecutor(1, "vetting")
+        self._ahead: dict[Path, Future[_Outcome | None]] = {}
         self._memory.mkdir(exist_ok=True)
         if sys.platform != "linux":
             logger.warning("this system does not limit memory: model files are tried without limit")
@@ -68,9 +83,20 @@ class Vetter:
     ) -> None:
         self._is_closed = True
         if self._child is not None:
-            self._child.kill()  # whoever waits for it has its answer then
-        with self._asking:
-            self._drop_child()
+            self._child.kill()  # what waits for it has its answer then
+        self._worker.shutdown()
+        self._drop_child()
+
+    def look_ahead(self) -> None:
+        """Begin to try the newest version of every model, which ``read`` will be asked for next.
+
+        So one core tries a file while another opens the one before it.
+        """
+        with contextlib.suppress(OSError):  # who reads the repository next says so
+            for folder in sorted(self._directory.iterdir()):
+                if versions := find_versions(folder):
+                    path = folder / str(versions[-1]) / MODEL_FILE
+                    self._ahead[path] = self._worker.submit(self._try_ahead, path)
 
     def read(self, path: Path) -> bytes:
         """Return the bytes of a model file that may be opened.
@@ -78,26 +104,44 @@ class Vetter:
         Raises:
             ArtifactError: It may not; the message says why.
         """
-        model = read_model_file(path, root=self._directory, max_bytes=self._max_bytes)
-        known = self._memory / hashlib.sha256(model).hexdigest()
-        if not known.exists():
-            self._try(model)
-            with contextlib.suppress(OSError):  # then it is tried once more the next time
-                known.touch()
+        ahead = self._ahead.pop(path, None)
+        outcome = None if ahead is None else ahead.result()
+        model, digest = self._read(path)
+        if outcome is None or outcome.digest != digest:
+            if self._is_closed:
+                raise ArtifactError(_IS_LOST)
+            outcome = self._worker.submit(self._try, model, digest).result()
+        if outcome.reason:
+            raise ArtifactError(outcome.reason)
         return model
 
-    def _try(self, model: bytes) -> None:
+    def _read(self, path: Path) -> tuple[bytes, str]:
+        model = read_model_file(path, root=self._directory, max_bytes=self._max_bytes)
+        return model, hashlib.sha256(model).hexdigest()
+
+    def _try_ahead(self, path: Path) -> _Outcome | None:
+        try:
+            return self._try(*self._read(path))
+        except ArtifactError:
+            return None  # it is not read; nor will it be when its turn comes
+
+    def _try(self, model: bytes, digest: str) -> _Outcome:
+        known = self._memory / digest
+        if known.exists():
+            return _Outcome(digest, "")
         trial = Trial(
             num_bytes=len(model),
             timeout_s=self._timeout_s,
             memory_bytes=_BASE_MEMORY_BYTES + _MEMORY_PER_BYTE * len(model),
         )
-        with self._asking:
-            verdict = self._ask(trial, model) or self._ask(trial, model)
+        verdict = self._ask(trial, model) or self._ask(trial, model)
         if verdict is None:
-            raise ArtifactError("the process that tries model files is lost")
+            return _Outcome(digest, _IS_LOST)
         if not verdict.is_sound:
-            raise ArtifactError(_clean(verdict.reason))
+            return _Outcome(digest, _clean(verdict.reason) or "it is not sound")
+        with contextlib.suppress(OSError):  # then it is tried once more the next time
+            known.touch()
+        return _Outcome(digest, "")
 
     def _ask(self, trial: Trial, model: bytes) -> Verdict | None:
         """Return what the child says, or None where it is lost: it may have been idle too long."""
@@ -156,8 +200,9 @@ class _Child:
 
     def kill(self) -> None:
         """Kill the process and what it tries; ``ask`` returns then."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _bare_environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ from app.settings import load_settings
 from tests.fakes import FakeRunners
 
 ADMIN_PORT = 8081
-PATHS = [t.format(model_name="none") for t, a in ACCESS.items() if a is Access.ADMIN]
+PATHS = [t.format(model_name="none", label="none") for t, a in ACCESS.items() if a is Access.ADMIN]
 NOT_LET_IN = {401, 403}
 
 
@@ -29,8 +29,9 @@ def write_keys(tmp_path: Path, *lines: str) -> Path:
     return path
 
 
-def test_loads_and_unloads_are_for_administrators() -> None:
-    assert {path.rpartition("/")[2] for path in PATHS} == {"load", "unload"}
+def test_changes_of_models_are_for_administrators() -> None:
+    prefix = "/v2/repository/models/none"
+    assert set(PATHS) == {f"{prefix}/load", f"{prefix}/unload", f"{prefix}/labels/none"}
 
 
 @pytest.mark.parametrize("path", PATHS)

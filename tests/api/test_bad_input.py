@@ -59,10 +59,10 @@ STRUCTURAL = {
     ),
     "horizon 0": ('{"series": [{"target": [1]}], "horizon": 0}', 422, "/horizon", ">= 1"),
     "horizon too long": (
-        '{"series": [{"target": [1]}], "horizon": 13}',
+        '{"series": [{"target": [1]}], "horizon": 25}',
         422,
         "/horizon",
-        "between 1 and 12",
+        "between 1 and 24",
     ),
     "horizon of a half": (
         '{"series": [{"target": [1]}], "horizon": 1.5}',
@@ -74,7 +74,7 @@ STRUCTURAL = {
         '{"series": [{"target": [1]}], "horizon": 1e300}',
         422,
         "/horizon",
-        "between 1 and 12",
+        "between 1 and 24",
     ),
     "200 levels": (
         json.dumps({"series": [{"target": [1]}], "quantile_levels": [0.5] * 200}),

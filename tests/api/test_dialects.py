@@ -329,10 +329,11 @@ async def test_instances_are_series_or_their_values(path: str) -> None:
         body = {"instances": [FIRST, series, {"target": []}], "parameters": parameters}
         answer = (await client.post(path, json=body)).json()
     first, second, third = answer["predictions"]
-    assert first == {"quantiles": want[0]}
+    assert first == {"quantiles": want[0], "notes": ["short_history"]}
     assert second == {
         "item_id": "b",
         "timestamps": ["2024-03-01", "2024-04-01"],
+        "notes": ["short_history"],
         "quantiles": want[1],
     }
     assert third["error"]["pointer"] == "/instances/2/target"

@@ -81,9 +81,10 @@ async def test_metrics_of_tritons_names_parse(client: AsyncClient, runners: Fake
 
 async def test_metrics_do_not_need_a_runner(client: AsyncClient, runners: FakeRunners) -> None:
     runners.is_up = False
+    runners.known_statistics = [VersionStatistics("monthly", 2, inference_count=7)]
     answer = await client.get("/metrics")
     assert answer.status_code == 200
-    assert "nv_inference_count{" not in answer.text
+    assert 'nv_inference_count{model="monthly",version="2"} 7' in answer.text
 
 
 async def test_models_are_listed_with_versions_and_reasons(client: AsyncClient) -> None:

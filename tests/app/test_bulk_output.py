@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from app.bulk.output import check_suffix, write_forecasts
+from app.bulk.output import check_suffix, remove, write_forecasts
 from app.bulk.tables import ForecastSeries, decode_rows, encode_rows, table_schema
 from app.errors import BulkRunError, InvalidInputError
 
@@ -121,6 +121,12 @@ def test_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 def test_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BulkRunError, match=r"can not write .*: No such file or directory"):
         write(tmp_path / "none" / "f.csv", PARTS)
+
+
+def test_file_that_can_not_be_removed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "errors.jsonl").mkdir()
+    with pytest.raises(BulkRunError, match=r"can not remove .*errors\.jsonl"):
+        remove(tmp_path / "errors.jsonl")
 
 
 def test_unknown_suffix_is_refused() -> None:

@@ -1,5 +1,7 @@
 """The first request that a user is shown."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -8,24 +10,13 @@ from app.gateway.decoding import decode_request
 from app.gateway.preparation import prepare_request
 from app.runner.engine import OrtEngine
 from app.settings import Settings
-from tests.tiny_artifact import tiny_artifact
+from tests.tiny_artifact import WITH_COVARIATES, tiny_artifact
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {},
-        {
-            "past_covariates": ("price",),
-            "future_covariates": ("promotion",),
-            "static_covariates": ("size",),
-        },
-    ],
-    ids=["plain", "covariates"],
-)
-def test_every_model_accepts_its_example(overrides: dict[str, tuple[str, ...]]) -> None:
+@pytest.mark.parametrize("overrides", [{}, WITH_COVARIATES], ids=["plain", "covariates"])
+def test_every_model_accepts_its_example(overrides: dict[str, Any]) -> None:
     card = OrtEngine.from_bytes(tiny_artifact(**overrides), "cpu").card
     request = decode_request(msgspec.json.encode(example_request(card)))
-    prepared = prepare_request(request, card, Settings())
+    prepared = prepare_request(request, card, Settings(), max_horizon=card.horizon)
     assert len(prepared.rows) == 1
     assert not prepared.refusals

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.runner_client import ModelVersion
 from app.keys import create_key
+from app.model_config import ModelConfig
 from app.models_command import default_url, models
 from app.settings import load_settings
 from tests.fakes import FakeRunners, forecaster, make_card
@@ -46,7 +48,8 @@ def gateway(*versions: ModelVersion, **settings: object) -> ASGIApp:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    sound = forecaster("monthly", 2, make_card())
+    config = ModelConfig(labels={"stable": 2})
+    sound = replace(forecaster("monthly", 2, make_card()), config=config)
     damaged = ModelVersion("broken", 10, None, "damaged: half a file")
     with listening(gateway(sound, damaged)) as url:
         yield url
@@ -60,9 +63,9 @@ def test_list_shows_versions_states_and_reasons_in_columns(url: str) -> None:
     result = run("list", "--url", url)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "NAME     VERSION  STATE        REASON",
-        "broken   10       UNAVAILABLE  damaged: half a file",
-        "monthly  2        READY",
+        "NAME     VERSION  STATE        LABELS  SHARE  REASON",
+        "broken   10       UNAVAILABLE          100%   damaged: half a file",
+        "monthly  2        READY        stable  100%",
     ]
 
 
@@ -113,6 +116,34 @@ def test_load_and_unload_name_the_model_in_the_path() -> None:
         assert run("unload", "monthly", "--url", url).stdout == "unloaded monthly\n"
     prefix = "/v2/repository/models/"
     assert paths == [f"{prefix}a%20b%2Fc/load", f"{prefix}monthly/unload"]
+
+
+def test_label_is_put_and_removed_by_its_path() -> None:
+    calls: list[tuple[str, str, bytes]] = []
+
+    async def change(request: Request) -> Response:
+        calls.append((request.method, request.url.path, await request.body()))
+        return Response()
+
+    path = "/v2/repository/models/m/labels/canary"
+    with listening(Starlette(routes=[Route(path, change, methods=["PUT", "DELETE"])])) as url:
+        moved = run("label", "m", "canary", "3", "--url", url)
+        shared = run("label", "m", "canary", "3", "--share", "0.1", "--url", url)
+        removed = run("label", "m", "canary", "--remove", "--url", url)
+    assert moved.stdout == shared.stdout == "canary is version 3 of m\n"
+    assert removed.stdout == "removed the label canary of m\n"
+    assert calls == [
+        ("PUT", path, b'{"version":3}'),
+        ("PUT", path, b'{"version":3,"share":0.1}'),
+        ("DELETE", path, b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("3", "--remove"), ("--remove", "--share", "0.1"), ("0",), ("3", "--share=2")]
+)
+def test_label_that_makes_no_sense_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    assert run("label", "m", "canary", *arguments, "--url", "http://127.0.0.1:9").exit_code == 2
 
 
 def test_redirect_is_not_followed() -> None:

@@ -26,11 +26,13 @@ from app.errors import (
 from app.gateway.runner_client import Inference, RunnerPool
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
+from app.runner.ledger import Ledger
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf
+from app.statistics import statistics_file
 from app.tensors import Tensors
 from app.wire import SequencePart
 from tests.fake_engine import FakeEngine
@@ -73,7 +75,7 @@ async def runner(
         retire_after_s=0.2,
     )
     async with shelf:
-        server = RunnerServer(shelf, "cpu", sequences())
+        server = RunnerServer(shelf, "cpu", sequences(), Ledger(statistics_file(path)))
         versions = [LoadedModel("tiny", 2, None, "damaged"), LoadedModel(*KEY, ort_engine)]
         await shelf.put(LoadedVersions("tiny", versions))
         await server.listen(path)
@@ -315,7 +317,7 @@ async def test_statistics_are_those_of_all_runners(tmp_path: Path, ort_engine: O
         await asyncio.gather(*(pool.infer(inference([1.0] * 4)) for _ in range(6)))
         with pytest.raises(InvalidInputError):
             await pool.infer(inference([1.0], ("nonsense",)))
-        (statistics,) = await pool.statistics()
+        (statistics,) = await pool.statistics(5.0)
     assert (statistics.model_name, statistics.model_version) == KEY
     assert (statistics.success.count, statistics.fail.count) == (6, 1)
     assert statistics.inference_count == 6
@@ -323,10 +325,24 @@ async def test_statistics_are_those_of_all_runners(tmp_path: Path, ort_engine: O
     assert sum(rows.values()) == statistics.execution_count
 
 
-async def test_statistics_without_a_runner_are_refused(tmp_path: Path) -> None:
+async def test_statistics_of_a_lost_runner_are_those_that_it_told_last(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    path = tmp_path / "r"
+    async with RunnerPool([path], silence_s=5.0, max_queue_steps=10_000) as pool:
+        async with runner(path, ort_engine):
+            await until(lambda: pool.is_ready)
+            await pool.infer(inference([1.0] * 4))
+            (told,) = await pool.statistics(5.0)
+        await until(lambda: not pool.models())
+        (kept,) = await pool.statistics(5.0)
+    assert told.inference_count == 1
+    assert kept == told
+
+
+async def test_statistics_before_the_first_runner_are_empty(tmp_path: Path) -> None:
     async with RunnerPool([tmp_path / "r"], silence_s=5.0, max_queue_steps=10) as pool:
-        with pytest.raises(ModelNotReadyError):
-            await pool.statistics()
+        assert await pool.statistics(5.0) == []
 
 
 def publish(directory: Path, model: bytes, version: int) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 
@@ -9,6 +10,7 @@ from app.errors import ArtifactError
 from app.interface import Interface, State
 from app.runner.engine import OrtEngine
 from app.runner.loading import load_engine
+from tests.hostile_models import make_model, node, recurrent, to_bytes
 from tests.plain_models import identity_model, lstm_model, mixing_model
 from tests.tiny_artifact import tiny_artifact
 
@@ -110,6 +112,22 @@ def test_every_type_is_tried(kind: int, datatype: str) -> None:
 def test_type_that_is_not_served_is_named() -> None:
     with pytest.raises(ArtifactError, match=r"type tensor\(bfloat16\)"):
         find(identity_model(TensorProto.BFLOAT16))
+
+
+def test_model_that_runs_on_nothing_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"no made-up numbers: .* Input W must have shape"):
+        find(to_bytes(recurrent("LSTM", 4, W=(1, 4, 2))))
+
+
+def test_model_that_needs_more_steps_than_a_trial_has_is_served() -> None:
+    nodes = [
+        node("Unsqueeze", "x one", "u"),
+        node("Conv", "u w", "v"),
+        node("Squeeze", "v one", "y"),
+    ]
+    constants = {"one": np.array([1]), "w": np.ones((1, 1, 8), np.float32)}
+    interface = find(to_bytes(make_model(nodes, constants=constants, columns="time")))
+    assert not interface.is_mergeable
 
 
 def test_interface_travels_as_json() -> None:

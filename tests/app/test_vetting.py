@@ -11,7 +11,7 @@ from app.artifact import MODEL_FILE
 from app.errors import ArtifactError
 from app.runner.repository import Repository
 from app.runner.vetting import Vetter
-from tests.hostile_models import hostile_files, looping, sound_plain_files, to_bytes
+from tests.hostile_models import aborting, hostile_files, looping, sound_plain_files, to_bytes
 from tests.tiny_artifact import tiny_artifact
 
 TIMEOUT_S = 60.0
@@ -26,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def vetter(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vetter]:
     memory = tmp_path_factory.mktemp("memory") / "vetted"
-    with Vetter(root, max_bytes=2**28, timeout_s=TIMEOUT_S, memory=memory) as vetter:
+    with new_vetter(root, memory) as vetter:
         yield vetter
 
 
@@ -35,8 +35,12 @@ def hostile() -> dict[str, bytes]:
     return hostile_files(tiny_artifact(), outside="/outside")
 
 
-def write(root: Path, model: bytes, version: int = 1) -> Path:
-    path = root / "tiny" / str(version) / MODEL_FILE
+def new_vetter(root: Path, memory: Path, timeout_s: float = TIMEOUT_S) -> Vetter:
+    return Vetter(root, max_bytes=2**28, timeout_s=timeout_s, memory=memory)
+
+
+def write(root: Path, model: bytes, version: int = 1, name: str = "tiny") -> Path:
+    path = root / name / str(version) / MODEL_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model)
     return path
@@ -75,17 +79,15 @@ def test_hostile_files_are_refused(
 
 
 def test_file_that_never_ends_is_given_up(root: Path, tmp_path: Path) -> None:
-    with Vetter(root, max_bytes=2**28, timeout_s=0.5, memory=tmp_path / "m") as hasty:
+    with new_vetter(root, tmp_path / "m", timeout_s=0.5) as hasty:
         path = write(root, to_bytes(looping(2**62)))
         with pytest.raises(ArtifactError, match=r"takes longer than 0\.5 s"):
             hasty.read(path)
 
 
-def test_refused_file_leaves_the_sound_version(
-    vetter: Vetter, root: Path, hostile: dict[str, bytes]
-) -> None:
-    write(root, tiny_artifact())
-    write(root, hostile["an LSTM on no rows"], version=2)
+def test_refused_file_leaves_the_sound_version(vetter: Vetter, root: Path) -> None:
+    write(root, sound_plain_files()["an LSTM"])
+    write(root, to_bytes(aborting()), version=2)
     refused, served = Repository(root, "cpu", read_model=vetter.read).load("tiny").models
     assert (refused.model_version, refused.engine) == (2, None)
     assert "SIGABRT" in refused.reason
@@ -101,19 +103,57 @@ def test_names_in_a_file_do_not_steer_the_terminal(vetter: Vetter, root: Path) -
 
 
 def test_file_is_tried_once_in_the_life_of_a_service(root: Path, tmp_path: Path) -> None:
-    path = write(root, tiny_artifact())
-    with Vetter(root, max_bytes=2**28, timeout_s=TIMEOUT_S, memory=tmp_path / "m") as vetter:
+    path = write(root, sound_plain_files()["text"])
+    with new_vetter(root, tmp_path / "m") as vetter:
         vetter.read(path)
-    with Vetter(root, max_bytes=2**28, timeout_s=1e-6, memory=tmp_path / "m") as another:
-        assert another.read(path) == tiny_artifact()
-        path.write_bytes(tiny_artifact(context_length=512))
+    with new_vetter(root, tmp_path / "m", timeout_s=1e-6) as another:
+        assert another.read(path) == path.read_bytes()
+        path.write_bytes(sound_plain_files()["a loop"])
         with pytest.raises(ArtifactError, match="takes longer"):
             another.read(path)
 
 
+def test_files_are_tried_ahead(tmp_path: Path) -> None:
+    aborts = write(tmp_path, to_bytes(aborting()), name="aborts")
+    sound = write(tmp_path, sound_plain_files()["text"], name="sound")
+    (tmp_path / "sound" / "2").mkdir()
+    with new_vetter(tmp_path, tmp_path / "m") as vetter:
+        vetter.look_ahead()
+        with pytest.raises(ArtifactError, match="SIGABRT"):
+            vetter.read(aborts)
+        assert vetter.read(sound) == sound.read_bytes()
+
+
+@pytest.mark.parametrize("is_sound_first", [True, False])
+def test_what_was_tried_ahead_counts_for_those_bytes_alone(
+    tmp_path: Path, is_sound_first: bool
+) -> None:
+    models = [sound_plain_files()["a loop"], to_bytes(aborting())]
+    before, after = models if is_sound_first else models[::-1]
+    changing = write(tmp_path, before, name="changing")
+    last = write(tmp_path, sound_plain_files()["text"], name="last")
+    with new_vetter(tmp_path, tmp_path / "m") as vetter:
+        vetter.look_ahead()
+        vetter.read(last)  # so the other, which comes before it, was tried as well
+        changing.write_bytes(after)
+        if is_sound_first:
+            with pytest.raises(ArtifactError, match="SIGABRT"):
+                vetter.read(changing)
+        else:
+            assert vetter.read(changing) == after
+
+
+def test_end_does_not_wait_for_files_that_are_tried(tmp_path: Path) -> None:
+    path = write(tmp_path, to_bytes(looping(2**62)))
+    with new_vetter(tmp_path, tmp_path / "m") as vetter:
+        vetter.look_ahead()
+    with pytest.raises(ArtifactError, match="is lost"):
+        vetter.read(path)
+
+
 def test_lost_child_is_replaced(root: Path, tmp_path: Path) -> None:
     others = children()
-    with Vetter(root, max_bytes=2**28, timeout_s=TIMEOUT_S, memory=tmp_path / "m") as vetter:
+    with new_vetter(root, tmp_path / "m") as vetter:
         vetter.read(write(root, sound_plain_files()["text"]))
         (child,) = children() - others
         os.kill(child, signal.SIGKILL)
@@ -124,13 +164,13 @@ def test_lost_child_is_replaced(root: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_tried_after_the_end(root: Path, tmp_path: Path) -> None:
-    with Vetter(root, max_bytes=2**28, timeout_s=TIMEOUT_S, memory=tmp_path / "m") as vetter:
+    with new_vetter(root, tmp_path / "m") as vetter:
         path = write(root, sound_plain_files()["text"])
     with pytest.raises(ArtifactError, match="is lost"):
         vetter.read(path)
 
 
 def children() -> set[int]:
-    """Process ids of the children of this process."""
-    listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return {int(pid) for pid in listing.split()}
+    """Process ids of the children of this process, whichever thread began them."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for listing in tasks for pid in listing.read_text().split()}

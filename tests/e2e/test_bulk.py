@@ -4,7 +4,7 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,14 +140,36 @@ async def test_service_that_is_not_there_is_one_line(url: str, message: str) -> 
 
 
 async def test_run_killed_at_any_moment_ends_with_the_same_bytes(
-    source: Path, model_file: Path, tmp_path: Path
+    source: Path, model_file: Path
 ) -> None:
-    here = await run_here(source, model_file)
     generator = random.Random(SEED)
-    for num_lines in (0, generator.randint(1, 4), 6):
-        await asyncio.to_thread(kill_after, num_lines, model_file, source, tmp_path)
-    assert await asyncio.to_thread(finish, model_file, source, tmp_path) == 0
-    assert (tmp_path / "forecasts.parquet").read_bytes() == here.read_bytes()
+    kills = [0, generator.randint(1, 4), 6]
+    assert await run_with_kills(kills, model_file, source) == await bytes_here(source, model_file)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_run_killed_ten_times_ends_with_the_same_bytes(
+    tmp_path: Path, model_file: Path
+) -> None:
+    source = write_monthly(tmp_path / "data.parquet", 400)
+    generator = random.Random(SEED)
+    kills = [generator.randint(0, 10) for _ in range(10)]
+    assert await run_with_kills(kills, model_file, source) == await bytes_here(source, model_file)
+
+
+async def bytes_here(source: Path, model_file: Path) -> bytes:
+    output = await run_here(source, model_file)
+    return await asyncio.to_thread(output.read_bytes)
+
+
+async def run_with_kills(kills: Sequence[int], model_file: Path, source: Path) -> bytes:
+    """Kill a run again and again, each time after so many lines, and return what it gives."""
+    folder = source.parent
+    for num_lines in kills:
+        await asyncio.to_thread(kill_after, num_lines, model_file, source, folder)
+    assert await asyncio.to_thread(finish, model_file, source, folder) == 0
+    return await asyncio.to_thread((folder / "forecasts.parquet").read_bytes)
 
 
 def start(model_file: Path, source: Path, folder: Path) -> subprocess.Popen[bytes]:

@@ -20,8 +20,10 @@ RUN_ELSEWHERE = {
     "make accuracy": "takes hours",
     "python -m benchmarks.accuracy.trials": "takes minutes",
     "perf_analyzer -m monthly": "make conformance runs it",
-    "gatecast train": "README.md has the same line, and test_readme.py runs it",
-    "gatecast backtest": "the same",
+    "gatecast models": "test_labels.py has the same commands, for another model",
+    "gatecast train": "README.md has the first line, and test_readme.py runs it; "
+    "tests/models/test_commands.py has the options of the others",
+    "gatecast backtest": "as the first of those",
     "pip install ./clients/python": "tests/clients/test_install.py runs it",
 }
 """Commands that this module does not run, by how they begin, and why."""

@@ -147,6 +147,45 @@ async def test_replaced_runner_serves_what_the_lost_one_served(tmp_path: Path) -
     assert [(m["model_name"], m["model_version"]) for m in models] == [("tiny", 1)]
 
 
+class Counter:
+    """Reads how many requests of ``tiny`` the metrics count, and remembers every number."""
+
+    def __init__(self, client: Client) -> None:
+        self.read: list[int] = []
+        self._client = client
+
+    async def look(self) -> None:
+        text = (await self._client.get("/metrics")).body.decode()
+        name = 'nv_inference_request_success{model="tiny",version="1"}'
+        self.read.append(int(text.partition(f"{name} ")[2].split()[0]))
+
+    async def wait_for(self, count: int) -> None:
+        """Look until ``count`` is reached: a busy runner is counted as of its last beat."""
+        async with asyncio.timeout(60):
+            while not self.read or self.read[-1] < count:
+                await self.look()
+                await asyncio.sleep(0.05)
+
+
+async def test_counts_never_go_down_when_a_runner_is_lost(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_artifact(context_length=512))
+    async with serving(tmp_path, runners=2) as service, Client(service.port) as client:
+        counter = Counter(client)
+        for _ in range(10):
+            await client.post(FORECAST, BODY)
+        await counter.wait_for(10)
+        lost = service.runners[0]
+        os.kill(lost, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while lost in service.runners or len(service.runners) < 2:
+                await counter.look()
+                await asyncio.sleep(0.05)
+        await client.post(FORECAST, BODY)
+        await counter.wait_for(11)
+    assert counter.read == sorted(counter.read)
+    assert counter.read[-1] == 11
+
+
 async def test_tritonclient_loads_and_unloads(tmp_path: Path) -> None:
     write_model(tmp_path, tiny_artifact(context_length=512))
     async with (

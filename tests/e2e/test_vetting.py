@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks.hostile_models import DEATHS, KINDS, measure_kind
 from tests.e2e.client import Client
 from tests.e2e.service import serving, write_model
 from tests.e2e.test_model_changes import FORECAST, LOAD
@@ -36,3 +39,14 @@ async def test_file_that_kills_leaves_the_old_version_serving(tmp_path: Path) ->
         ("tiny", "2"): ("UNAVAILABLE", True),
     }
     assert 'gatecast_model_loads_total{model_name="tiny",outcome="refused"} 1.0' in metrics
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS)
+def test_thousands_of_bad_files_do_no_harm(kind: str) -> None:
+    figures = measure_kind(kind, num_flips=1000)
+    assert figures[DEATHS] == 0
+    assert figures.get("reads outside", 0) == 0
+    may_open = "sound" in kind or "anew" in kind or "plain" in kind
+    assert may_open or not any("opened" in outcome for outcome in figures)

@@ -6,9 +6,11 @@ import pytest
 from export.card import run_network
 from export.samples import make_samples
 from export.structure import count_recurrent_faults, load_graph
+from export.verify import verify
 from tests.export.exported import RELATIVE_LIMIT, Exported, export_tiny, largest_error
+from tests.tiny_artifact import COVARIATES, WITH_COVARIATES
 
-_COVARIATES = {
+_NUMBERS = {
     "past_covariates": ("price",),
     "future_covariates": ("holiday", "promotion"),
     "static_covariates": ("size",),
@@ -18,17 +20,17 @@ _LENGTHS = [64, 1, 17, 40, 2, 33, 12, 64]
 # Every pair of values of two choices occurs, since an export takes seconds.
 _PAIRWISE = [
     ("lstm", 2, "log", 12, {}),
-    ("gru", 1, "identity", 4, _COVARIATES),
-    ("lstm", 3, "identity", 1, _COVARIATES),
+    ("gru", 1, "identity", 4, _NUMBERS),
+    ("lstm", 3, "identity", 1, _NUMBERS),
     ("gru", 2, "log", 1, {}),
-    ("lstm", 1, "log", 4, _COVARIATES),
+    ("lstm", 1, "log", 4, COVARIATES),
     ("gru", 3, "identity", 12, {}),
-    ("lstm", 2, "both", 4, _COVARIATES | {"num_members": 3}),
+    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3}),
 ]
 _ALL = [
     case
     for case in itertools.product(
-        ["lstm", "gru"], [1, 2, 3], ["log", "identity"], [1, 4, 12], [{}, _COVARIATES]
+        ["lstm", "gru"], [1, 2, 3], ["log", "identity"], [1, 4, 12], [{}, _NUMBERS, COVARIATES]
     )
     if case not in _PAIRWISE
 ]
@@ -94,3 +96,10 @@ def test_every_combination_gives_the_numbers_of_pytorch(choices: tuple[Any, ...]
     got = exported.run(inputs)
 
     assert largest_error(got, run_network(exported.checkpoint.network, inputs)) < RELATIVE_LIMIT
+
+
+def test_artifact_with_every_kind_of_covariate_is_proven() -> None:
+    exported = export_tiny(**WITH_COVARIATES)
+    verification = verify(exported.model, exported.checkpoint)
+    assert not verification.failures
+    assert exported.engine.card.static_categories == {"region": ("north", "south")}

@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from app.errors import InvalidInputError
+from app.holiday_calendar import HolidayCalendar
 from models.checkpoint import load_checkpoint
 from models.commands import backtest, train
 from models.metrics import EVALUATION_LEVELS
@@ -112,6 +114,104 @@ def test_backtest_beyond_the_models_horizon_is_refused(trained: Path, data_file:
         CliRunner().invoke(
             backtest, [str(trained), str(data_file), "--horizon", "5"], catch_exceptions=False
         )
+
+
+@pytest.fixture
+def shop_file(tmp_path: Path) -> Path:
+    """Two daily series of shops of two kinds, a month long."""
+    first = dt.date.fromisoformat("2024-01-01")
+    lines = ["item_id,timestamp,target,kind"]
+    for kind in ("mall", "street"):
+        lines += [f"{kind},{first + dt.timedelta(day)},{20 + day % 7},{kind}" for day in range(31)]
+    path = tmp_path / "shops.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def barely_trained(data_file: Path, tmp_path: Path) -> Path:
+    directory = tmp_path / "barely_trained"
+    run_train(data_file, directory, "--max-steps", "1", "--members", "1")
+    return directory
+
+
+SHOP = (
+    "--static-categories",
+    "kind",
+    "--calendar",
+    "--holidays",
+    "DE",
+    "--max-steps",
+    "2",
+    "--members",
+    "1",
+)
+
+
+def test_training_learns_from_categories_calendar_and_holidays(
+    shop_file: Path, tmp_path: Path
+) -> None:
+    output = run_train(shop_file, tmp_path / "run", *SHOP)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    config = checkpoint.network.config
+    assert "kind (2 categories)" in output
+    assert config.categories == {"kind": ("mall", "street")}
+    assert config.calendar_features[:2] == ("weekday_sin", "weekday_cos")
+    assert config.calendar_features[-1] == "holiday"
+    assert checkpoint.holidays == HolidayCalendar.of_country("DE")
+    arguments = [str(tmp_path / "run"), str(shop_file), "--json"]
+    result = CliRunner().invoke(backtest, arguments, catch_exceptions=False)
+    assert json.loads(result.output)["num_series"] == 2
+
+
+def test_calendar_of_plain_steps_is_refused(data_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="need time stamps"):
+        run_train(data_file, tmp_path / "run", "--calendar")
+
+
+def test_train_tells_why(data_file: Path, tmp_path: Path) -> None:
+    output = run_train(data_file, tmp_path / "run", "--max-steps", "2", "--window", "5")
+    lines = {line.split("│")[1].strip(): line for line in output.splitlines() if "│" in line}
+    assert "as asked for" in lines["window"]
+    assert "48, or all if fewer" in lines["batch size"]
+    assert "recipe for a season of 4" in lines["num members"]
+
+
+def test_tuning_starts_from_the_weights_of_the_checkpoint(
+    barely_trained: Path, data_file: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "tuned"
+    options = ["--from", str(barely_trained), "--max-steps", "1", "--learning-rate", "1e-9"]
+    arguments = [str(data_file), "--output", str(directory), *options]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert "that of the checkpoint" in result.output
+    before, after = load_checkpoint(barely_trained), load_checkpoint(directory)
+    assert after.network.config == before.network.config
+    assert after.training.config["tuned_from"]["seed"] == before.training.seed
+    old, new = (each.network.state_dict() for each in (before, after))
+    for name, weight in old.items():
+        torch.testing.assert_close(new[name], weight, rtol=0, atol=1e-6)
+
+
+def test_tuning_goes_on_learning_at_a_lower_rate(
+    barely_trained: Path, data_file: Path, tmp_path: Path
+) -> None:
+    arguments = [str(data_file), "--output", str(tmp_path / "tuned"), "--from", str(barely_trained)]
+    result = CliRunner().invoke(train, [*arguments, "--max-steps", "2"], catch_exceptions=False)
+    assert result.exit_code == 0
+    tuned, start = load_checkpoint(tmp_path / "tuned"), load_checkpoint(barely_trained)
+    assert tuned.training.config["learning_rate"] == pytest.approx(3e-4)
+    one, other = (each.network.state_dict() for each in (tuned, start))
+    assert any(not torch.equal(one[name], other[name]) for name in other)
+
+
+def test_tuning_with_another_network_is_refused(
+    barely_trained: Path, data_file: Path, tmp_path: Path
+) -> None:
+    arguments = [str(data_file), "--output", str(tmp_path / "tuned"), "--from", str(barely_trained)]
+    result = CliRunner().invoke(train, [*arguments, "--members", "2"])
+    assert result.exit_code == 2
+    assert "--members can not be given with --from" in result.output
 
 
 def test_interrupted_training_continues_to_the_same_weights(

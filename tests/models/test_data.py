@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,35 @@ def test_digest_does_not_depend_on_the_order_of_an_items_rows(tmp_path: Path) ->
     one, _ = read(tmp_path, "unique_id,ds,y a,1,1 a,2,2", STEPS)
     other, _ = read(tmp_path, "unique_id,ds,y a,2,2 a,1,1", STEPS)
     assert one.digest == other.digest
+
+
+CATEGORIES = replace(STEPS, static_covariates=("s",), static_categories=("kind",))
+CATEGORY_ROWS = (
+    "item_id,timestamp,target,s,kind a,1,1,5,wide a,2,2,,wide b,1,3,6,flat b,2,4,6,"
+    " c,1,1,7, c,2,2,7,"
+)
+
+
+def test_categories_are_numbered_after_the_numbers(tmp_path: Path) -> None:
+    items, _ = read(tmp_path, CATEGORY_ROWS, CATEGORIES)
+    assert items.static_covariates == ("s", "kind")
+    assert items.static_categories == (("flat", "wide"),)
+    assert [item.static_covariates.tolist() for item in items.series] == [[5, 2], [6, 1], [7, 0]]
+
+
+def test_categories_of_a_checkpoint_are_kept(tmp_path: Path) -> None:
+    options = replace(CATEGORIES, known_categories=(("narrow", "wide"),))
+    items, _ = read(tmp_path, CATEGORY_ROWS, options)
+    assert [item.static_covariates[1] for item in items.series] == [2, 0, 0]
+
+
+def test_changing_category_is_refused(tmp_path: Path) -> None:
+    rows = "item_id,timestamp,target,s,kind a,1,1,5,wide a,2,2,5,flat"
+    with pytest.raises(InvalidInputError, match="column kind, row 3: a static covariate"):
+        read(tmp_path, rows, CATEGORIES)
+
+
+def test_category_column_without_texts_is_refused(tmp_path: Path) -> None:
+    rows = "item_id,timestamp,target,s,kind a,1,1,5, a,2,2,5,"
+    with pytest.raises(InvalidInputError, match="column kind holds 0 different texts"):
+        read(tmp_path, rows, CATEGORIES)

@@ -34,7 +34,7 @@ def rendered(table: Table) -> str:
 
 
 def test_data_are_described() -> None:
-    text = rendered(describe_data(ITEMS, FOUND, None))
+    text = rendered(describe_data(ITEMS, FOUND))
     span = "2024-01-01 00:00:00 to 2025-12-01 00:00:00"
     for part in ("1,234", span, "M (inferred)", "6 steps without a row", "5 dropped", "shop"):
         assert part in text
@@ -43,7 +43,7 @@ def test_data_are_described() -> None:
 
 def test_series_left_out_are_named() -> None:
     found = replace(FOUND, too_short=tuple("abcdefg"), is_sorted=False)
-    text = rendered(describe_data(ITEMS, found, None))
+    text = rendered(describe_data(ITEMS, found))
     assert "a, b, c, d, e and 2 more, with fewer than two values" in text
     assert "not in order of time" in text
 
@@ -51,7 +51,7 @@ def test_series_left_out_are_named() -> None:
 def test_reach_of_future_covariates_is_told() -> None:
     series = replace(ITEMS.series[0], future_covariates=np.zeros((30, 1)))
     items = replace(ITEMS, series=(series,), future_covariates=("price",))
-    assert "price; known 6 steps ahead at least" in rendered(describe_data(items, FOUND, None))
+    assert "price; known 6 steps ahead at least" in rendered(describe_data(items, FOUND))
 
 
 RESULT = Backtest(

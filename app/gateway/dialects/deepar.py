@@ -133,18 +133,29 @@ def _to_series(one: DeepArInstance, place: int, model: Forecaster) -> Series:
         field="dynamic_feat",
         pointer=pointer,
     )
-    static = covariates_by_order(
+    codes = covariates_by_order(
         card.static_covariates,
         [[float(value)] for value in one.cat or []],
         field="cat",
         pointer=pointer,
     )
+    static: dict[str, float | str | None] = {
+        name: _category(values[0], card.static_categories.get(name))
+        for name, values in codes.items()
+    }
     return Series(
         target=_numbers(one.target, f"{pointer}/target"),
         start=one.start,
         future_covariates=future or None,
-        static_covariates={name: values[0] for name, values in static.items()} or None,
+        static_covariates=static or None,
     )
+
+
+def _category(code: float | None, known: Sequence[str] | None) -> float | str | None:
+    """Return the category that DeepAR counts from 0; an unknown one where there is none."""
+    if known is None or code is None:
+        return code
+    return known[int(code)] if 0 <= code < len(known) else None
 
 
 def _numbers(values: Sequence[float | str | None], pointer: str) -> list[float | None]:

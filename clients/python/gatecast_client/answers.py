@@ -16,12 +16,16 @@ class SeriesError:
 
 @dataclass(frozen=True, slots=True)
 class SeriesForecast:
-    """Forecast of one series, or its error; ``quantiles`` has one list per level."""
+    """Forecast of one series, or its error; ``quantiles`` has one list per level.
+
+    ``notes`` say what a reader should know, such as ``short_history``.
+    """
 
     item_id: str | None
     timestamps: tuple[str, ...] | None
     quantiles: Mapping[float, list[float]]
     error: SeriesError | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -33,6 +37,7 @@ class SeriesForecast:
             timestamps=None if stamps is None else tuple(stamps),
             quantiles={float(k): list(v) for k, v in content.get("quantiles", {}).items()},
             error=SeriesError(error["type"], error["detail"], error["pointer"]) if error else None,
+            notes=tuple(content.get("notes", ())),
         )
 
 

@@ -19,7 +19,7 @@ class Series:
         start: ISO 8601 stamp of the first value; then stamps come back.
         past_covariates: By name, as many values as ``target``.
         future_covariates: By name, as many values as ``target`` and horizon together.
-        static_covariates: By name, one number.
+        static_covariates: By name, one number, or one text where the model knows categories.
     """
 
     target: Values
@@ -27,7 +27,7 @@ class Series:
     start: str | None = None
     past_covariates: Covariates | None = None
     future_covariates: Covariates | None = None
-    static_covariates: Mapping[str, float | None] | None = None
+    static_covariates: Mapping[str, float | str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the series as the service reads it."""
@@ -40,11 +40,10 @@ class Series:
             if covariates:
                 content[name] = {key: _plain(values) for key, values in covariates.items()}
         if self.static_covariates:
-            keys, values = (
-                self.static_covariates.keys(),
-                _plain(list(self.static_covariates.values())),
-            )
-            content["static_covariates"] = dict(zip(keys, values, strict=True))
+            content["static_covariates"] = {
+                name: value if isinstance(value, str) else _plain([value])[0]
+                for name, value in self.static_covariates.items()
+            }
         return content
 
 
