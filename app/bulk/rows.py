@@ -1,19 +1,17 @@
 """The series of a chunk as a model takes them, and the stamps of their forecasts."""
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.bulk.options import Aim
-from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.series import FileSeries
 from app.gateway.preparation import Row
-from app.spacing import grid_stamps
+from app.spacing import Stamps, shift_stamps
 
-Stamps = NDArray[np.datetime64]
+_LAST_STAMP = np.datetime64("9999-12-31T23:59:59", "us")
 
 
 class RowMaker:
@@ -45,16 +43,24 @@ class RowMaker:
             timestamps=None,
         )
 
-    def stamps_ahead(self, series: FileSeries) -> Stamps | None:
-        """Return the stamps of the steps ahead; None where time is a plain step.
+    def stamps_ahead(self, series: Sequence[FileSeries]) -> Stamps | None:
+        """Return the stamps of the steps ahead, ``(num_series, horizon)``.
 
-        Raises:
-            InvalidInputError: They lie outside the years that a stamp may have.
+        They are NaT where they would lie beyond the years that a stamp may have. There are none
+        where time is a plain step.
+
+        Args:
+            series: Series of one file, none of them empty.
         """
-        if series.start is None or series.freq is None:
+        freq = series[0].freq if series else None
+        if freq is None:
             return None
-        start = int(series.start.astype("M8[us]").astype(np.int64))
-        return _stamps_ahead(series.freq, start, len(series.target), self._horizon)
+        starts = np.array([one.start for one in series], "M8[us]")
+        lengths = np.array([len(one.target) for one in series], np.int64)
+        ahead = lengths[:, np.newaxis] + np.arange(self._horizon)
+        stamps = shift_stamps(starts[:, np.newaxis], freq, ahead)
+        stamps[stamps[:, -1] > _LAST_STAMP] = np.datetime64("NaT")
+        return stamps
 
     def _future(self, series: FileSeries) -> NDArray[np.float32]:
         """Return ``(time + model horizon, num_future)``, NaN beyond the horizon asked for."""
@@ -79,8 +85,3 @@ def _columns(
     for index, name in enumerate(names):
         table[:, index] = values[name][:count]
     return table
-
-
-@functools.lru_cache(maxsize=2**15)
-def _stamps_ahead(freq: Frequency, start: int, first: int, count: int) -> Stamps:
-    return grid_stamps(np.datetime64(start, "us"), freq, first + count)[first:]

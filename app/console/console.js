@@ -7,6 +7,7 @@ import { ForecastView } from "./forecast.js";
 import { frequencyInWords } from "./format.js";
 import { Pulse, watchReadiness } from "./live.js";
 import { listModels, showModels } from "./models.js";
+import { covariateNames } from "./requests.js";
 import { SeriesList } from "./serieslist.js";
 import { startTheme } from "./theme.js";
 
@@ -28,9 +29,10 @@ const list = new SeriesList((chosen) => {
   series = chosen;
   work();
 });
-new DataInput((read) => {
+const data = new DataInput((read) => {
   found = read;
   chooseFittingModel();
+  if (data.readFor(chosenModel())) return;
   list.show(read.series);
   if (matchMedia("(max-width: 60rem)").matches) byId(`view-${currentTab()}`).scrollIntoView();
 });
@@ -59,11 +61,20 @@ function showTab() {
 
 function chooseFittingModel() {
   if (!found?.freq) return;
-  const fitting = models.find((model) => model.freq === found?.freq);
-  if (fitting && chosenModel()?.freq !== found?.freq) {
+  const fitting = models.find(fits);
+  const chosen = chosenModel();
+  if (fitting && !(chosen && fits(chosen))) {
     byId("model").value = fitting.model_name;
     fitChoices();
   }
+}
+
+/**
+ * Whether the data have the spacing and the columns that a model needs.
+ * @param {import("./requests.js").Model} model
+ */
+function fits(model) {
+  return model.freq === found?.freq && covariateNames(model).every((name) => found?.all_columns.includes(name));
 }
 
 function chosenModel() {
@@ -113,7 +124,7 @@ async function loadModels() {
     byId("models-error").textContent = "No model is ready, so nothing can be forecast.";
     fitChoices();
     chooseFittingModel();
-    work();
+    if (!data.readFor(chosenModel())) work();
   } catch (error) {
     byId("models-error").hidden = false;
     byId("models-error").textContent = /** @type {Error} */ (error).message;
@@ -123,7 +134,7 @@ async function loadModels() {
 const workSoon = debounce(work, SETTLE_MS);
 byId("model").addEventListener("change", () => {
   fitChoices();
-  work();
+  if (!data.readFor(chosenModel())) work();
 });
 byId("horizon").addEventListener("input", workSoon);
 byId("interval").addEventListener("change", work);

@@ -4,14 +4,16 @@ import { callJson } from "./api.js";
 import { byId, fillSelect } from "./dom.js";
 import { frequencyInWords, plural } from "./format.js";
 import { toCsv } from "./pasted.js";
+import { covariateNames } from "./requests.js";
 
 /** @typedef {import("./requests.js").Series} Series */
 /** @typedef {{columns: Record<string, string|null>, all_columns: string[], separator: string|null,
  *   freq: string|null, num_rows: number, num_repeated: number, without_values: string[],
  *   series: Series[]}} FoundFile */
 
-const MEDIA_TYPES = { csv: "text/csv", txt: "text/csv", tsv: "text/csv", jsonl: "application/jsonl", ndjson: "application/jsonl", parquet: "application/vnd.apache.parquet", pq: "application/vnd.apache.parquet" };
+const MEDIA_TYPES = { csv: "text/csv", txt: "text/csv", tsv: "text/csv", jsonl: "application/jsonl", ndjson: "application/jsonl", parquet: "application/vnd.apache.parquet", pq: "application/vnd.apache.parquet", arrow: "application/vnd.apache.arrow.stream", arrows: "application/vnd.apache.arrow.stream", feather: "application/vnd.apache.arrow.stream" };
 const ROLES = ["item_id", "timestamp", "target"];
+const COVARIATES = ["past_covariates", "future_covariates", "static_covariates"];
 const SEPARATORS = { ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars" };
 
 /** Reads what the user gives and tells `onFound`. */
@@ -21,6 +23,11 @@ export class DataInput {
     this.onFound = onFound;
     /** @type {{content: Blob|string, mediaType: string, name: string}|null} */
     this.source = null;
+    this.isCorrected = false;
+    /** @type {string[]} */
+    this.allColumns = [];
+    /** The model whose covariates are read with the series. @type {import("./requests.js").Model|undefined} */
+    this.model = undefined;
     byId("use-paste").addEventListener("click", () => this.usePaste());
     byId("file").addEventListener("change", () => this.useFiles(byId("file").files));
     byId("choose-file").addEventListener("click", () => byId("file").click());
@@ -70,7 +77,7 @@ export class DataInput {
     const ending = file.name.split(".").pop()?.toLowerCase() ?? "";
     const mediaType = MEDIA_TYPES[/** @type {keyof typeof MEDIA_TYPES} */ (ending)];
     if (!mediaType) {
-      this.fail(`${file.name}: only CSV, JSON Lines (.jsonl) and Parquet files can be read.`);
+      this.fail(`${file.name}: only CSV, JSON Lines (.jsonl), Parquet and Arrow files can be read.`);
       return;
     }
     this.use({ content: file, mediaType, name: file.name });
@@ -79,14 +86,32 @@ export class DataInput {
   /** @param {{content: Blob|string, mediaType: string, name: string}} source */
   use(source) {
     this.source = source;
+    this.model = undefined;
     return this.read(false);
+  }
+
+  /**
+   * Read the same file again where another model needs other columns of it.
+   * @param {import("./requests.js").Model|undefined} model
+   * @returns {boolean} whether it is read again
+   */
+  readFor(model) {
+    const wanted = covariateNames(model).filter((name) => this.allColumns.includes(name));
+    const isComplete = wanted.length === covariateNames(model).length;
+    const isRead = this.model === model || (!covariateNames(this.model).length && (!wanted.length || !isComplete));
+    if (!this.source || isRead) return false;
+    this.model = isComplete ? model : undefined;
+    this.read(this.isCorrected);
+    return true;
   }
 
   /** @param {boolean} isCorrected whether the user has said what the columns are */
   async read(isCorrected) {
     const source = this.source;
     if (!source) return;
+    this.isCorrected = isCorrected;
     const query = new URLSearchParams();
+    for (const kind of COVARIATES) for (const name of this.model?.[kind] ?? []) query.append(kind, name);
     if (isCorrected) {
       for (const role of ROLES) query.set(role, byId(`column-${role}`).value);
       if (byId("freq").value.trim()) query.set("freq", byId("freq").value.trim());
@@ -98,6 +123,8 @@ export class DataInput {
         headers: { "Content-Type": source.mediaType },
         body: source.content,
       });
+      if (source !== this.source) return;
+      this.allColumns = found.all_columns;
       this.showFound(found, source.name);
       this.onFound(found);
     } catch (error) {

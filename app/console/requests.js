@@ -2,10 +2,13 @@
 
 /**
  * @typedef {{item_id: string|null, start: string|null, timestamps: string[]|null,
- *   target: (number|null)[], num_gaps: number, num_missing: number}} Series
+ *   target: (number|null)[], num_gaps: number, num_missing: number,
+ *   past_covariates: Record<string, (number|null)[]>, future_covariates: Record<string, (number|null)[]>,
+ *   static_covariates: Record<string, number|null>}} Series
  * @typedef {{model_name: string, model_version: number, is_ready: boolean, reason: string,
  *   freq: string|null, season: number|null, horizon: number|null, context_length: number|null,
- *   quantile_levels: number[]}} Model
+ *   quantile_levels: number[], past_covariates: string[], future_covariates: string[],
+ *   static_covariates: string[]}} Model
  * @typedef {{model: Model, horizon: number, interval: number, freq: string|null}} Choice
  */
 
@@ -15,6 +18,14 @@
  */
 export function usesStamps(choice) {
   return Boolean(choice.freq) && (!choice.model.freq || choice.model.freq === choice.freq);
+}
+
+/**
+ * All columns that a model needs beside the target.
+ * @param {Model|undefined} model
+ */
+export function covariateNames(model) {
+  return model ? [...model.past_covariates, ...model.future_covariates, ...model.static_covariates] : [];
 }
 
 /**
@@ -54,6 +65,23 @@ function toItem(series, choice, stamped) {
     ...(series.item_id === null ? {} : { item_id: series.item_id }),
     ...(stamped && series.timestamps ? { start: series.timestamps[first] } : {}),
     target: series.target.slice(first),
+    ...covariatesOf(series, choice, first),
+  };
+}
+
+/**
+ * The covariates that the model takes, cut like the target; a backtest cuts its target before.
+ * @param {Series} series
+ * @param {Choice} choice
+ * @param {number} first
+ */
+function covariatesOf({ target, past_covariates, future_covariates, static_covariates }, { model, horizon }, first) {
+  const cut = (/** @type {Record<string, (number|null)[]>} */ values, /** @type {string[]} */ names, /** @type {number} */ end) =>
+    Object.fromEntries(names.filter((name) => name in values).map((name) => [name, values[name].slice(first, end)]));
+  return {
+    ...(model.past_covariates.length ? { past_covariates: cut(past_covariates, model.past_covariates, target.length) } : {}),
+    ...(model.future_covariates.length ? { future_covariates: cut(future_covariates, model.future_covariates, target.length + horizon) } : {}),
+    ...(model.static_covariates.length ? { static_covariates } : {}),
   };
 }
 

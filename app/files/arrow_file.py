@@ -3,13 +3,18 @@
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
+import flatbuffers.encode
+import flatbuffers.packer
 import pyarrow as pa
 import pyarrow.ipc
+from flatbuffers.number_types import Uint8Flags
+from flatbuffers.table import Table
 from typing_extensions import override
 
-from app.errors import MalformedBodyError
+from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import (
     PIECE_ROWS,
+    FileLimits,
     RawFile,
     RawPiece,
     Source,
@@ -20,6 +25,10 @@ from app.files.raw import (
 )
 
 _FILE_MAGIC = b"ARROW1"
+_FILE_MAGIC_BYTES = 8
+_DICTIONARY, _BATCH = 2, 3
+"""Kinds of messages in Arrow's ``Message.fbs``; the numbers below are offsets in its tables."""
+
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
@@ -29,14 +38,17 @@ class ArrowFile(RawFile):
     Raises:
         MalformedBodyError: It is neither, or damaged.
         InvalidInputError: A column is there twice.
+        InvalidInputError: It is compressed, and there is a limit to what it may hold.
         PayloadTooLargeError: There are too many columns.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, limits: FileLimits) -> None:
         self._source = source
         with open_bytes(source) as file:
             self._is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
         try:
+            if limits.max_decoded_bytes is not None:
+                self._refuse_compressed()
             with self._open() as (schema, _):
                 self._names: list[str] = schema.names
         except _DAMAGE as error:
@@ -68,6 +80,17 @@ class ArrowFile(RawFile):
         except _DAMAGE as error:
             raise _not_arrow(error) from error
 
+    def _refuse_compressed(self) -> None:
+        """What a compressed batch holds can not be known before it is decompressed."""
+        with open_native(self._source) as native:
+            native.seek(_FILE_MAGIC_BYTES if self._is_file else 0)  # a file holds a stream
+            for message in pyarrow.ipc.MessageReader.open_stream(native):
+                if _is_compressed(message):
+                    raise InvalidInputError(
+                        "the Arrow data are compressed: send them plain, with the body in gzip, or "
+                        "as Parquet"
+                    )
+
     @contextmanager
     def _open(self) -> Generator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         with open_native(self._source) as native:
@@ -82,3 +105,16 @@ class ArrowFile(RawFile):
 
 def _not_arrow(error: Exception) -> MalformedBodyError:
     return MalformedBodyError(f"the file is no Arrow stream: {first_line_of(error)}")
+
+
+def _is_compressed(message: pyarrow.ipc.Message) -> bool:
+    """Whether a message, which pyarrow has verified, names a compression of its buffers."""
+    content = message.metadata.to_pybytes()
+    root = Table(content, flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0))
+    kind = root.Get(Uint8Flags, root.Pos + root.Offset(6))
+    if kind not in {_DICTIONARY, _BATCH}:
+        return False
+    batch = Table(content, root.Indirect(root.Pos + root.Offset(8)))
+    if kind == _DICTIONARY:
+        batch = Table(content, batch.Indirect(batch.Pos + batch.Offset(6)))
+    return bool(batch.Offset(10))

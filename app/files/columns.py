@@ -1,6 +1,6 @@
 """Which column of a file is which: as the caller says, else by name, else by what is in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,11 +41,13 @@ class Covariates:
         past: Known up to the present.
         future: Known ahead: also in rows after the last target value.
         static: One value per series.
+        num_ahead: Least rows after the last target value that tell the future ones.
     """
 
     past: tuple[str, ...] = ()
     future: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    num_ahead: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,8 +62,7 @@ def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) ->
         InvalidInputError: A column that was named is not there, or no column holds numbers.
     """
     finder = _Finder(table)
-    for name in covariates.names:
-        finder.take_covariate(name)
+    finder.take_covariates(covariates.names)
     for role in ("item_id", "timestamp", "target"):
         finder.take_named(role, getattr(roles, role))
     for role in ("timestamp", "target", "item_id"):
@@ -88,13 +89,17 @@ class _Finder:
         self.found: dict[str, str] = dict.fromkeys(_NAMES, "")
         self._open = set(_NAMES)
 
-    def take_covariate(self, name: str) -> None:
-        if name not in self._free:
-            problem = "is named twice" if name in self._table.column_names else "is not there"
+    def take_covariates(self, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self._table.column_names]
+        if missing:
             raise InvalidInputError(
-                f"column {name}, a covariate, {problem}; the columns are {_listed(self._table)}"
+                f"the covariates {', '.join(missing)} must be columns; the columns are "
+                f"{_listed(self._table)}"
             )
-        self._free.remove(name)
+        for name in names:
+            if name not in self._free:
+                raise InvalidInputError(f"column {name} is named twice as a covariate")
+            self._free.remove(name)
 
     def take_named(self, role: str, name: str | None) -> None:
         if name is None:

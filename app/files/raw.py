@@ -36,7 +36,8 @@ class FileLimits:
 
     Attributes:
         max_rows: Rows of the file.
-        max_decoded_bytes: Bytes that the columns of a Parquet file hold, decompressed.
+        max_decoded_bytes: Bytes that the columns of a Parquet file hold, decompressed; compressed
+            Arrow data, which do not tell that, are refused where there is a limit.
         max_series_steps: Values of one series, with its gaps filled.
         rows_in_memory: About how many rows are kept in memory at a time; a longer file is streamed.
     """

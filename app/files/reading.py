@@ -29,4 +29,4 @@ def open_file(
         return JsonLinesFile(source)
     if file_format == "parquet":
         return ParquetFile(source, limits)
-    return ArrowFile(source)
+    return ArrowFile(source, limits)

@@ -32,7 +32,8 @@ class FileSeries:
         num_gaps: Steps that have no row in the file.
         num_repeated: Rows that repeat another one and count once.
         past_covariates: ``(time,)`` by name.
-        future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows.
+        future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows, which is
+            at least ``Covariates.num_ahead`` steps.
         static_covariates: By name, NaN where no row tells it.
     """
 
@@ -91,13 +92,29 @@ class SeriesBuilder:
             elif (num_steps := int(group.steps[part.stop - 1]) + 1) > self._limits.max_series_steps:
                 yield RefusedSeries(name, self._too_long(num_steps))
             else:
-                yield self._to_series(group, item, part)
+                series = self._to_series(group, item, part)
+                yield self._refuse_short_future(series) or series
 
     def _too_long(self, num_steps: int) -> PayloadTooLargeError:
         return PayloadTooLargeError(
             f"with gaps filled there are {num_steps} values, more than "
             f"{self._limits.max_series_steps}: is one of the time stamps wrong?"
         )
+
+    def _refuse_short_future(self, series: FileSeries) -> RefusedSeries | None:
+        wanted = self._layout.covariates.num_ahead
+        for name, values in series.future_covariates.items():
+            if (found := len(values) - len(series.target)) < wanted:
+                about = f" of item {series.item_id}" if series.item_id else ""
+                return RefusedSeries(
+                    series.item_id,
+                    InvalidInputError(
+                        f"column {name} must tell {wanted} steps after the last value of "
+                        f"{self._layout.columns.target}{about}: rows with an empty "
+                        f"{self._layout.columns.target}; {found} are there"
+                    ),
+                )
+        return None
 
     def _to_series(self, group: "_Group", item: int, part: slice) -> FileSeries:
         rows, name = group.rows, group.names[item] or None

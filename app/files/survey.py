@@ -1,5 +1,8 @@
 """The first pass over a file: how it is to be read, and what must be known before a series is."""
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -57,6 +57,9 @@ class ModelSummary(_Answer):
     horizon: int | None
     context_length: int | None
     quantile_levels: tuple[float, ...]
+    past_covariates: tuple[str, ...]
+    future_covariates: tuple[str, ...]
+    static_covariates: tuple[str, ...]
 
     @classmethod
     def from_model(cls, model: ServedModel) -> Self:
@@ -74,6 +77,9 @@ class ModelSummary(_Answer):
             horizon=card.horizon if card else None,
             context_length=card.context_length if card else None,
             quantile_levels=card.quantile_levels if card else (),
+            past_covariates=card.past_covariates if card else (),
+            future_covariates=card.future_covariates if card else (),
+            static_covariates=card.static_covariates if card else (),
         )
 
 

@@ -1,14 +1,13 @@
 """Forecasts of whole files: series in long format in, forecasts out in the format asked for.
 
-Every cell is checked before the first byte is answered; then some series at a time are forecast and
-sent, so that the answer never lies in memory as a whole.
+Every cell is checked before the first byte is answered; then some series at a time are read again,
+forecast and sent, so that neither the file nor the answer ever lies in memory as a whole.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Annotated
 
 import numpy as np
@@ -16,15 +15,17 @@ from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from app.errors import InvalidInputError
-from app.files.columns import ColumnRoles
-from app.files.series import FileSeries, RefusedSeries
+from app.files.columns import ColumnRoles, Covariates
+from app.files.series import FileSeries, Values
 from app.files.streaming import SeriesOptions, SeriesStream
 from app.files.writing import AnswerFormat, ForecastWriter, WrittenSeries, make_writer
 from app.gateway.catalog import Forecaster
 from app.gateway.exchange import owner_of
-from app.gateway.file_reader import FileReader
+from app.gateway.file_reader import FileReader, OpenFile
 from app.gateway.file_types import format_stamps_of
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.service import Forecast, ForecastService
@@ -86,91 +87,121 @@ class FileForecasts:
 
     async def answer(self, request: Request, model: Forecaster, options: FileOptions) -> Response:
         """Forecast every series of the body."""
-        _check_covariates(model)
-        content = await self._reader.read(
-            request, SeriesOptions(roles=options.roles, freq=options.freq), _FileContent
-        )
-        asked = _Asked(content, options, model, owner_of(request.scope))
-        parts = self._forecast_parts(asked)
-        first = await anext(parts)  # so that what is wrong with the request is a problem, not a cut
+        asked = _Asked(options, model, owner_of(request.scope))
+        file = await self._reader.open(request, asked.series_options())
+        try:
+            await file.work(_check_all)
+            parts = self._forecast_parts(file, asked)
+            first = await anext(parts)  # what is wrong with the request is a problem, not a cut
+        except BaseException:
+            await file.aclose()
+            raise
         answer_format, media_type = _answer_format(Headers(scope=request.scope))
-        levels = first.quantile_levels
-        writer = make_writer(answer_format, levels, has_stamps=asked.sends_stamps)
-        return StreamingResponse(_write(writer, first, parts), media_type=media_type)
+        has_stamps = file.stream.freq is not None
+        writer = make_writer(answer_format, first.quantile_levels, has_stamps=has_stamps)
+        return _FileResponse(file, _write(writer, first, parts), media_type)
 
-    async def _forecast_parts(self, asked: "_Asked") -> AsyncGenerator[Forecast]:
+    async def _forecast_parts(self, file: OpenFile, asked: "_Asked") -> AsyncGenerator[Forecast]:
         """Forecast some series at a time; what is wrong with the first ones is raised."""
         first: Forecast | None = None
-        series = iter(asked.content.series)
-        while part := list(islice(series, _SERIES_AT_A_TIME)):
+        while part := await file.take(_SERIES_AT_A_TIME):
+            series = [one for one in part if isinstance(one, FileSeries)]
+            request = asked.request(series, file.stream.freq)
             try:
-                forecast = await self._forecast_part(asked, part)
+                forecast = await self._forecast_part(request, asked)
             except InvalidInputError as error:
                 if first is None:
                     raise
-                forecast = _refuse_all(first, part, error)
+                forecast = _refuse_all(first, series, error)
             first = first or forecast
             yield forecast
 
-    async def _forecast_part(self, asked: "_Asked", part: Sequence[FileSeries]) -> Forecast:
-        prepared = await asyncio.to_thread(self._service.prepare, asked.request(part), asked.model)
+    async def _forecast_part(self, request: ForecastRequest, asked: "_Asked") -> Forecast:
+        prepared = await asyncio.to_thread(self._service.prepare, request, asked.model)
         deadline = time.monotonic() + self._settings.request_timeout_s
         return await self._service.forecast(
             prepared, asked.model, deadline=deadline, owner=asked.owner
         )
 
 
-class _FileContent:
-    def __init__(self, stream: SeriesStream) -> None:
-        self.freq = stream.freq
-        self.series = [
-            one for one in stream if not isinstance(one, RefusedSeries) and len(one.target)
-        ]
+def _check_all(stream: SeriesStream) -> None:
+    """Go through all series once: the first one that is wrong is raised."""
+    for _ in stream:
+        pass
+
+
+class _FileResponse(StreamingResponse):
+    """Closes the file whether or not the caller stays to the end, or even to the beginning."""
+
+    def __init__(self, file: OpenFile, content: AsyncGenerator[bytes], media_type: str) -> None:
+        super().__init__(content, media_type=media_type)
+        self._file = file
+        self._content = content
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._content.aclose()
+            await self._file.aclose()
 
 
 class _Asked:
-    """What a file and its options ask of a model."""
+    """What a request asks of a model, beside its file."""
 
-    def __init__(
-        self, content: _FileContent, options: FileOptions, model: Forecaster, owner: str | None
-    ) -> None:
-        self.content = content
+    def __init__(self, options: FileOptions, model: Forecaster, owner: str | None) -> None:
         self.owner = owner
         self.model = model
         self._options = options
         self._levels = options.levels()
-        self.sends_stamps = content.freq is not None
+        self._horizon = min(options.horizon or model.card.horizon, model.card.horizon)
 
-    def request(self, part: Sequence[FileSeries]) -> ForecastRequest:
+    def series_options(self) -> SeriesOptions:
+        """How the file is to be read; the covariates are those of the model."""
+        card = self.model.card
+        covariates = Covariates(
+            past=card.past_covariates,
+            future=card.future_covariates,
+            static=card.static_covariates,
+            num_ahead=self._horizon,
+        )
+        return SeriesOptions(
+            roles=self._options.roles, freq=self._options.freq, covariates=covariates
+        )
+
+    def request(self, part: Sequence[FileSeries], freq: str | None) -> ForecastRequest:
         """Return the request for some of the series."""
         return ForecastRequest(
             series=[self._to_series(series) for series in part],
-            freq=self.content.freq,
+            freq=freq,
             horizon=self._options.horizon,
             quantile_levels=self._levels,
         )
 
     def _to_series(self, series: FileSeries) -> Series:
-        kept = series.target[-self.model.card.context_length :]
-        start = None
-        first = series.stamp_at(len(series.target) - len(kept))
-        if first is not None:
-            start = format_stamps_of(np.array([first]))[0]
-        return Series(item_id=series.item_id, start=start, target=kept.tolist())
+        length = len(series.target)
+        first = max(0, length - self.model.card.context_length)
+        stamp = series.stamp_at(first) if length else None
+        future = slice(first, length + self._horizon)
+        return Series(
+            item_id=series.item_id,
+            start=None if stamp is None else format_stamps_of(np.array([stamp]))[0],
+            target=series.target[first:].tolist(),
+            past_covariates=_cut(series.past_covariates, slice(first, None)),
+            future_covariates=_cut(series.future_covariates, future),
+            static_covariates=dict(series.static_covariates),
+        )
+
+
+def _cut(covariates: Values, kept: slice) -> dict[str, list[float | None]]:
+    return {name: values[kept].tolist() for name, values in covariates.items()}
 
 
 def _refuse_all(like: Forecast, part: Sequence[FileSeries], error: InvalidInputError) -> Forecast:
     item_ids = tuple(series.item_id for series in part)
     refusals = dict.fromkeys(range(len(part)), error)
     return replace(like, item_ids=item_ids, series={}, refusals=refusals)
-
-
-def _check_covariates(model: Forecaster) -> None:
-    card = model.card
-    if names := (*card.past_covariates, *card.future_covariates, *card.static_covariates):
-        raise InvalidInputError(
-            f"this model needs {', '.join(names)}: a file brings no covariates, send JSON"
-        )
 
 
 def _answer_format(headers: Headers) -> tuple[AnswerFormat, str]:

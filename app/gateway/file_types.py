@@ -13,6 +13,7 @@ MEDIA_TYPES: dict[str, FileFormat] = {
     "application/jsonl": "jsonl",
     "application/x-ndjson": "jsonl",
     "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.stream": "arrow",
 }
 
 BYTES_CONTENT: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

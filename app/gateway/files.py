@@ -6,24 +6,48 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 from fastapi import Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.errors import PayloadTooLargeError
-from app.files.columns import ColumnRoles
-from app.files.series import FileSeries, RefusedSeries
+from app.files.columns import ColumnRoles, Covariates
+from app.files.raw import MAX_COLUMNS
+from app.files.series import FileSeries, FloatArray, RefusedSeries, Values
 from app.files.streaming import SeriesOptions, SeriesStream
 from app.gateway.file_reader import FileReader
 from app.gateway.file_types import BYTES_CONTENT, MEDIA_TYPES, format_stamps_of
 from app.settings import Settings
 
-ColumnName = Annotated[
-    str | None,
-    Query(max_length=256, description="Name of the column; empty: there is none. Default: a guess"),
-]
-FreqAlias = Annotated[
-    str | None, Query(max_length=16, description="Spacing of the stamps. Default: inferred.")
-]
+_ROLE = "Name of the column; empty: there is none. Default: a guess."
+_COVARIATE = "Column that is such a covariate; once for each."
+
+
+class SeriesQuery(BaseModel):
+    """What a caller knows of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    item_id: str | None = Field(None, max_length=256, description=_ROLE)
+    timestamp: str | None = Field(None, max_length=256, description=_ROLE)
+    target: str | None = Field(None, max_length=256, description=_ROLE)
+    freq: str | None = Field(
+        None, max_length=16, description="Spacing of the stamps. Default: inferred."
+    )
+    past_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+    future_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+    static_covariates: list[str] = Field([], max_length=MAX_COLUMNS, description=_COVARIATE)
+
+    def series_options(self) -> SeriesOptions:
+        """How the file is to be read."""
+        return SeriesOptions(
+            roles=ColumnRoles(item_id=self.item_id, timestamp=self.timestamp, target=self.target),
+            covariates=Covariates(
+                past=tuple(self.past_covariates),
+                future=tuple(self.future_covariates),
+                static=tuple(self.static_covariates),
+            ),
+            freq=self.freq or None,
+        )
 
 
 class FoundSeries(BaseModel):
@@ -35,6 +59,11 @@ class FoundSeries(BaseModel):
     target: list[float | None]
     num_gaps: int = Field(description="Values that are missing because the file lacks their row.")
     num_missing: int = Field(description="Values that are missing, gaps among them.")
+    past_covariates: dict[str, list[float | None]] = Field(description="By name, where asked for.")
+    future_covariates: dict[str, list[float | None]] = Field(
+        description="By name, as far ahead as the file has rows without a target."
+    )
+    static_covariates: dict[str, float | None]
 
 
 class FoundRoles(BaseModel):
@@ -66,17 +95,10 @@ class FileEndpoints:
         self._settings = settings
 
     async def read_series(
-        self,
-        request: Request,
-        item_id: ColumnName = None,
-        timestamp: ColumnName = None,
-        target: ColumnName = None,
-        freq: FreqAlias = None,
+        self, request: Request, query: Annotated[SeriesQuery, Query()]
     ) -> Response:
-        """Read the series of a CSV, JSON Lines or Parquet file in long format."""
-        roles = ColumnRoles(item_id=item_id, timestamp=timestamp, target=target)
-        options = SeriesOptions(roles=roles, freq=freq or None)
-        answer = await self._reader.read(request, options, self._encode)
+        """Read the series of a CSV, JSON Lines, Parquet or Arrow file in long format."""
+        answer = await self._reader.read(request, query.series_options(), self._encode)
         return Response(answer, media_type="application/json")
 
     def _encode(self, stream: SeriesStream) -> bytes:
@@ -140,4 +162,11 @@ def _encode_series(series: FileSeries) -> dict[str, Any]:
         "target": series.target,
         "num_gaps": series.num_gaps,
         "num_missing": int(np.isnan(series.target).sum()),
+        "past_covariates": _contiguous(series.past_covariates),
+        "future_covariates": _contiguous(series.future_covariates),
+        "static_covariates": series.static_covariates,
     }
+
+
+def _contiguous(covariates: Values) -> dict[str, FloatArray]:
+    return {name: np.ascontiguousarray(values) for name, values in covariates.items()}

@@ -3,16 +3,21 @@
 import csv
 import io
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
 
 from tests.api.raw import FORECAST_PATH
+from tests.fakes import FakeRunners
 
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
@@ -48,6 +53,10 @@ async def expected(client: AsyncClient) -> list[dict[str, Any]]:
         for one in forecasts
         for step in range(2)
     ]
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def to_rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -147,13 +156,94 @@ async def test_broken_cell_is_refused_before_anything_is_answered(client: AsyncC
     assert "column target, row 6: 'many'" in answer.json()["detail"]
 
 
+SHOP = "/v1/models/shop/forecast"
+SHOP_FILE = """item_id,timestamp,target,price,holiday,promo/week,size
+a,2024-01-01,1,10,0,1,5
+b,2024-01-01,7,,1,0,6
+a,2024-02-01,2,11,0,,5
+a,2024-03-01,,,1,2,
+b,2024-02-01,,99,0,3,6
+"""
+
+
 async def test_model_with_covariates_says_what_it_needs(client: AsyncClient) -> None:
-    path = "/v1/models/shop/forecast"
-    answer = await client.post(path, content=FILE, headers={"Content-Type": CSV})
-    assert (answer.status_code, "price, holiday" in answer.json()["detail"]) == (422, True)
+    answer = await client.post(SHOP, content=FILE, headers={"Content-Type": CSV})
+    assert answer.status_code == 422
+    assert "price, holiday, promo/week, size must be columns" in answer.json()["detail"]
+
+
+async def test_covariates_of_a_file_are_those_of_json(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
+    items = [
+        {
+            "item_id": "a", "start": "2024-01-01", "target": [1, 2],
+            "past_covariates": {"price": [10, 11]},
+            "future_covariates": {"holiday": [0, 0, 1], "promo/week": [1, None, 2]},
+            "static_covariates": {"size": 5},
+        },
+        {
+            "item_id": "b", "start": "2024-01-01", "target": [7],
+            "past_covariates": {"price": [None]},
+            "future_covariates": {"holiday": [1, 0], "promo/week": [0, 3]},
+            "static_covariates": {"size": 6},
+        },
+    ]  # fmt: skip
+    asked = {"series": items, "horizon": 1, "quantile_levels": [0.5], "freq": "M"}
+    expected = (await client.post(SHOP, json=asked)).json()["forecasts"]
+    by_json = runners.inferences[-1].inputs
+    headers = {"Content-Type": CSV, "Accept": JSON_LINES}
+    options = {"horizon": "1", "quantile_levels": "0.5"}
+    answer = await client.post(SHOP, content=SHOP_FILE, headers=headers, params=options)
+    assert [json.loads(line) for line in answer.text.splitlines()] == expected
+    by_file = runners.inferences[-1].inputs
+    assert by_file.keys() == by_json.keys()
+    for name, tensor in by_file.items():
+        np.testing.assert_array_equal(tensor, by_json[name], name)
+
+
+async def test_future_that_is_too_short_is_refused_with_its_item(client: AsyncClient) -> None:
+    headers = {"Content-Type": CSV}
+    answer = await client.post(SHOP, content=SHOP_FILE, headers=headers, params={"horizon": "2"})
+    assert answer.status_code == 422
+    assert (
+        "column holiday must tell 2 steps after the last value of target of item a"
+        in (answer.json()["detail"])
+    )
 
 
 async def test_one_version_can_be_asked(client: AsyncClient) -> None:
     path = "/v1/models/monthly/versions/1/forecast"
     answer = await client.post(path, content=FILE, headers={"Content-Type": CSV})
     assert len(answer.text.splitlines()) == 1 + 2 * 3
+
+
+async def test_arrow_stream_is_forecast(
+    client: AsyncClient, expected: list[dict[str, Any]]
+) -> None:
+    table = pyarrow.csv.read_csv(io.BytesIO(FILE.encode()))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    headers = {"Content-Type": ARROW}
+    answer = await client.post(
+        FORECAST_PATH, content=sink.getvalue(), headers=headers, params=OPTIONS
+    )
+    assert answer.headers["content-type"] == ARROW
+    assert expected == to_rows(pa.ipc.open_stream(answer.content).read_all())
+
+
+async def test_long_file_in_order_of_time_is_answered_and_leaves_nothing_behind(
+    client: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    months = [f"{year}-{month:02}" for year in range(2000, 2012) for month in range(1, 13)]
+    rows = [f"i{item},{month},{item}" for month in months for item in range(1000)]
+    body = "\n".join(["item_id,timestamp,target", *rows])
+    answer = await send(client, CSV, body, horizon="1", quantile_levels="0.5")
+    found = list(csv.DictReader(answer.text.splitlines()))
+    assert {row["item_id"]: float(row["0.5"]) for row in found} == {
+        f"i{item}": item + 1 for item in range(1000)
+    }
+    assert len(found) == 1000
+    assert names_in(tmp_path) == []

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import polars as pl
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
@@ -18,6 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "air_passengers.csv"
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
 PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
 ROWS = "item_id,timestamp,target\n"
 JSON_ROWS = """
 {"item_id": "a", "timestamp": "2024-01-01", "target": 1}
@@ -34,6 +36,21 @@ def parquet(**columns: Any) -> bytes:
 
 def sound_parquet() -> bytes:
     return parquet(item_id=["a"] * 3, timestamp=MONTHS, target=[1.0, None, 3.0])
+
+
+def arrow(compression: str | None = None, *, as_file: bool = False, **columns: Any) -> bytes:
+    sink = io.BytesIO()
+    table = pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    make = pa.ipc.new_file if as_file else pa.ipc.new_stream
+    with make(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def sound_arrow(compression: str | None = None, *, as_file: bool = False) -> bytes:
+    target = [1.0, None, 3.0]
+    return arrow(compression, as_file=as_file, item_id=["a"] * 3, timestamp=MONTHS, target=target)
 
 
 def bomb() -> bytes:
@@ -73,6 +90,8 @@ SOUND: dict[str, tuple[str | bytes, str]] = {
     "months": (f"{ROWS}a,2024-01,1\na,2024-03,3\n", CSV),
     "JSON Lines": (JSON_ROWS, JSON_LINES),
     "Parquet": (sound_parquet(), PARQUET),
+    "Arrow stream": (sound_arrow(), ARROW),
+    "Arrow file": (sound_arrow(as_file=True), ARROW),
 }
 
 
@@ -159,6 +178,15 @@ BROKEN: dict[str, tuple[str | bytes, str, int, list[str]]] = {
         PARQUET, 422, ["column item_id", "row 2"],
     ),
     "Parquet bomb": (bomb(), PARQUET, 413, ["decompressed"]),
+    "CSV as Arrow": (f"{ROWS}a,2024-01-01,1\n", ARROW, 400, ["no Arrow stream"]),
+    "Arrow cut off": (sound_arrow()[:-60], ARROW, 400, ["no Arrow stream"]),
+    "Arrow compressed": (sound_arrow("zstd"), ARROW, 422, ["compressed"]),
+    "Arrow file compressed": (sound_arrow("lz4", as_file=True), ARROW, 422, ["compressed"]),
+    "Arrow dictionary compressed": (
+        arrow("zstd", item_id=pa.array(["a"] * 9).dictionary_encode(), target=[1.0] * 9),
+        ARROW, 422, ["compressed"],
+    ),
+    "Arrow of text": (arrow(target=["1", "many"]), ARROW, 422, ["column target, row 2: 'many'"]),
     "wrong kind": (ROWS, "application/pdf", 415, ["text/csv"]),
 }  # fmt: skip
 
@@ -254,3 +282,16 @@ async def test_codec_that_is_no_encoding_of_text_is_refused(
 ) -> None:
     answer = await send(client, "a\\ud800\n1\n", f"{CSV}; charset={charset}")
     assert (answer.status_code, "charset" in answer.json()["detail"]) == (422, True)
+
+
+async def test_covariates_come_where_they_are_asked_for(client: AsyncClient) -> None:
+    body = "ds,y,promo,size,price\n2024-01-01,1,0,5,9\n2024-03-01,3,1,5,8\n2024-04-01,,1,5,\n"
+    query = "past_covariates=price&future_covariates=promo&static_covariates=size"
+    headers = {"Content-Type": CSV}
+    answer = await client.post(f"/v1/series?{query}", content=body, headers=headers)
+    (series,) = answer.json()["series"]
+    assert series["past_covariates"] == {"price": [9, None, 8]}
+    assert series["future_covariates"] == {"promo": [0, None, 1, 1]}
+    assert series["static_covariates"] == {"size": 5}
+    plain = (await send(client, body)).json()["series"][0]
+    assert plain["past_covariates"] == plain["static_covariates"] == {}

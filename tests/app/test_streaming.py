@@ -266,6 +266,14 @@ def test_rows_after_the_last_value_are_the_future() -> None:
     assert series.static_covariates == {"size": 5}
 
 
+def test_future_that_is_too_short_is_refused() -> None:
+    text = "timestamp,target,promo\n2024-01-01,1,0\n2024-01-02,,1\n"
+    covariates = Covariates(future=("promo",), num_ahead=2)
+    with pytest.raises(InvalidInputError, match="column promo must tell 2 steps after") as error:
+        read(text.encode(), "csv", SeriesOptions(freq="D", covariates=covariates))
+    assert "1 are there" in str(error.value)
+
+
 def test_static_covariate_that_changes_is_refused_with_its_row() -> None:
     refused, fine = read_covariates(
         "a,2024-01-01,1,,,5", "a,2024-01-02,1,,,6", "b,2024-01-01,1,,,7"
@@ -276,7 +284,9 @@ def test_static_covariate_that_changes_is_refused_with_its_row() -> None:
 
 
 def test_covariate_that_is_not_there_is_named() -> None:
-    with pytest.raises(InvalidInputError, match="column price, a covariate, is not there"):
+    with pytest.raises(
+        InvalidInputError, match="the covariates price, promo, size must be columns"
+    ):
         open_series(f"{HEADER}a,2024-01-01,1".encode(), "csv", WITH_COVARIATES)
 
 

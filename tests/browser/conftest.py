@@ -7,7 +7,8 @@ from playwright.async_api import Browser, Page, Request, expect
 
 from app.keys import NewKey, create_key
 from tests.browser.chromium import SKIP_REASON, browsing, find_chromium
-from tests.e2e.service import Service, serving
+from tests.e2e.service import Service, serving, write_model
+from tests.tiny_artifact import tiny_artifact
 
 expect.set_options(timeout=20_000)  # the machine may be busy; what comes sooner is not waited for
 
@@ -37,6 +38,15 @@ def key() -> NewKey:
 async def locked_service(tmp_path: Path, key: NewKey) -> AsyncIterator[Service]:
     (tmp_path / "keys").write_text(f"{key.line}\n")
     async with serving(STARTER, api_keys_file=tmp_path / "keys") as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shop_service(tmp_path: Path) -> AsyncIterator[Service]:
+    """Serves a model that needs covariates."""
+    model = tiny_artifact(past_covariates=("price",), future_covariates=("promo",))
+    write_model(tmp_path, model, "shop")
+    async with serving(tmp_path, access_log=False) as service:
         yield service
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -195,6 +196,33 @@ async def test_broken_file_is_explained(page: Page, complaints: list[str]) -> No
 async def test_file_of_another_kind_is_refused_before_it_is_sent(page: Page) -> None:
     await drop(page, "plan.xlsx", b"PK")
     await expect(page.get_by_role("alert")).to_contain_text("only CSV, JSON Lines")
+
+
+async def test_covariates_of_a_file_reach_the_model(
+    browser: Browser, shop_service: Service
+) -> None:
+    page = await browser.new_page()
+    address = f"http://127.0.0.1:{shop_service.port}/"
+    await page.goto(address)
+    months = [f"{year}-{month:02}-01" for year in (2022, 2023, 2024) for month in range(1, 13)]
+    known = [f"{month},{n},{n % 5},{n % 2}\n" for n, month in enumerate(months[:30])]
+    ahead = [f"{month},,,1\n" for month in months[30:]]
+    await drop(page, "shop.csv", "".join(["day,sold,price,promo\n", *known, *ahead]).encode())
+    await expect(page.locator("#forecast-status")).to_contain_text("6 steps ahead by shop")
+    await page.get_by_role("button", name="Copy as curl").click()
+    await page.locator("#copied-box").evaluate("box => { box.open = true }")
+    body = re.search(r"-d '(.*)'", await page.locator("#copied").inner_text())
+    assert body is not None
+    (item,) = json.loads(body[1])["series"]
+    assert item["past_covariates"]["price"] == [n % 5 for n in range(30)]
+    assert item["future_covariates"]["promo"] == [n % 2 for n in range(30)] + [1] * 6
+    headers = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=address, headers=headers) as client:
+        answer = await client.post("v1/models/shop/forecast", content=body[1])
+    assert answer.json()["forecasts"][0]["timestamps"][0] == "2024-07-01"
+    await page.get_by_role("link", name="Backtest").click()
+    await expect(page.locator("#backtest-status")).to_contain_text("17 origins")
+    await page.close()
 
 
 async def test_key_is_asked_for_and_kept_in_the_tab_only(
