@@ -11,7 +11,6 @@ from typing_extensions import override
 from app.errors import InvalidInputError, MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     MAX_COLUMNS,
-    PIECE_BYTES,
     RawFile,
     RawPiece,
     Source,
@@ -24,6 +23,8 @@ from app.files.text import Utf8Text
 _SEPARATORS = ",;\t|"
 _NUMBERED_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 _STRADDLING = "straddling object"
+_BLOCK_BYTES = 2**20
+"""Also the longest row; pyarrow reads up to 32 blocks ahead."""
 
 
 class CsvFile(RawFile):
@@ -87,7 +88,7 @@ class CsvFile(RawFile):
             file,
             pyarrow.csv.ReadOptions(
                 use_threads=False,
-                block_size=PIECE_BYTES,
+                block_size=_BLOCK_BYTES,
                 column_names=self._names,
                 skip_rows=self._num_skipped,
             ),
@@ -125,6 +126,6 @@ def _translate(error: pa.ArrowInvalid, row: int) -> InvalidInputError | Malforme
         )
     if _STRADDLING in str(error):
         return InvalidInputError(
-            f"after row {row - 1}, a row is longer than {PIECE_BYTES} bytes: is a quote left open?"
+            f"after row {row - 1}, a row is longer than {_BLOCK_BYTES} bytes: is a quote left open?"
         )
     return MalformedBodyError(f"the file is not CSV: {first_line_of(error)}")

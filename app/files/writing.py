@@ -24,12 +24,14 @@ class WrittenSeries:
     Attributes:
         timestamps: ISO 8601, one per step ahead; None counts the steps from 1.
         quantiles: ``(num_levels, horizon)``; None where there is an error.
+        notes: What a reader should know; for JSON Lines alone.
     """
 
     item_id: str | None
     timestamps: Sequence[str] | None
     quantiles: NDArray[np.float32] | None
     error: str | None = None
+    notes: Sequence[str] = ()
 
 
 class ForecastWriter(Protocol):
@@ -72,6 +74,8 @@ class _JsonLinesWriter(ForecastWriter):
             return content | {"error": series.error}
         if series.timestamps is not None:
             content["timestamps"] = series.timestamps
+        if series.notes:
+            content["notes"] = series.notes
         rows = [np.ascontiguousarray(row) for row in series.quantiles]
         return content | {"quantiles": dict(zip(self._names, rows, strict=True))}
 

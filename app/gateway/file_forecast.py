@@ -230,5 +230,5 @@ def _to_written(forecast: Forecast) -> list[WrittenSeries]:
             written.append(WrittenSeries(item_id, None, None, str(refusal)))
         else:
             one = forecast.series[position]
-            written.append(WrittenSeries(item_id, one.timestamps, one.quantiles))
+            written.append(WrittenSeries(item_id, one.timestamps, one.quantiles, notes=one.notes))
     return written
