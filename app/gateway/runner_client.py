@@ -225,10 +225,7 @@ class RunnerPool:
         if not live:
             raise _no_runner()
         if inference.sequence is None:
-            key = (inference.model_name, inference.model_version)
-            # A version that no runner lists any more was replaced a moment ago: all still have it.
-            holders = [c for c in live if key in c.ready_versions] or live
-            connection = min(holders, key=lambda c: c.outstanding_steps)
+            connection = self._least_loaded(inference, live)
         else:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
@@ -273,6 +270,16 @@ class RunnerPool:
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
         return [c for c in self._connections.values() if c.device and c.last_heard_at > oldest]
+
+    def _least_loaded(
+        self, inference: Inference, live: list["RunnerConnection"]
+    ) -> "RunnerConnection":
+        if len(live) == 1:
+            return live[0]
+        key = (inference.model_name, inference.model_version)
+        # A version that no runner lists any more was replaced a moment ago: all still have it.
+        holders = [c for c in live if key in c.ready_versions] or live
+        return min(holders, key=lambda c: c.outstanding_steps)
 
     async def _keep(self, path: Path) -> None:
         loop = asyncio.get_running_loop()
