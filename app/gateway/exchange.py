@@ -3,9 +3,11 @@
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
+from starlette.responses import Response
 from starlette.types import Scope
 
 from app.gateway.dialect_table import ErrorForm
@@ -46,6 +48,17 @@ class Exchange:
     def duration_s(self) -> float:
         """Seconds since the request began."""
         return time.monotonic() - self.started
+
+
+class Answer(Response):
+    """A whole answer of status 200, with its headers as they are sent; only its length is added."""
+
+    def __init__(self, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        # The constructor of Response would put together what is known here.
+        self.status_code = HTTPStatus.OK.value
+        self.background = None
+        self.body = body
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
 
 
 def begin_exchange(scope: Scope) -> Exchange:

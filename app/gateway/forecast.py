@@ -13,7 +13,7 @@ from app.errors import InvalidInputError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
-from app.gateway.exchange import exchange_of, header_of, owner_of
+from app.gateway.exchange import Answer, exchange_of, header_of, owner_of
 from app.gateway.file_forecast import FileForecasts, FileOptions, FileQuery
 from app.gateway.file_types import is_file
 from app.gateway.preparation import PreparedRequest
@@ -23,6 +23,7 @@ from app.settings import Settings
 
 LARGEST_TIMEOUT_MS = 86_400_000
 
+_HEADERS = ((b"content-type", b"application/json"),)
 _INLINE_BYTES = 2**18
 _INLINE_SERIES = 512
 
@@ -123,7 +124,7 @@ class ForecastEndpoints:
                 prepared, model, deadline=deadline, owner=owner_of(scope)
             )
             content = await _encode(forecast)
-        return Response(content, media_type="application/json")
+        return Answer(content, _HEADERS)
 
     def _find(self, scope: Scope, model_name: str, model_version: str | None) -> Forecaster:
         if model_version is None:

@@ -1,7 +1,6 @@
 """Inference by the Open Inference Protocol v2: tensors in, tensors out."""
 
 import asyncio
-from http import HTTPStatus
 
 from fastapi import Request
 from starlette.responses import Response
@@ -10,7 +9,7 @@ from starlette.types import Receive, Scope
 from app.gateway.body import cancel_when_caller_leaves, read_body
 from app.gateway.catalog import Catalog, ReadyModel
 from app.gateway.compression import LEAST_BYTES, choose_encoding, compress
-from app.gateway.exchange import exchange_of, header_of
+from app.gateway.exchange import Answer, exchange_of, header_of
 from app.gateway.forecast import TRAFFIC_KEY, ModelName, VersionOrLabel
 from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
 from app.gateway.oip_request import (
@@ -32,6 +31,9 @@ CONTENT_ENCODINGS = ("gzip", "deflate")
 
 _HEADER_LENGTH_KEY = HEADER_LENGTH.lower().encode()
 _INLINE_BYTES = 2**18
+_JSON = (b"content-type", b"application/json")
+_OCTETS = (b"content-type", b"application/octet-stream")
+_VARY = (b"vary", b"Accept-Encoding")
 
 
 class InferEndpoints:
@@ -128,17 +130,17 @@ async def _encode(
 
 
 async def _respond(answer: TensorAnswer, accept_encoding: str) -> Response:
-    headers = {"Vary": "Accept-Encoding"}
-    media_type = "application/json"
-    if answer.header_length is not None:
-        headers[HEADER_LENGTH] = str(answer.header_length)  # of the bytes before compression
-        media_type = "application/octet-stream"
+    headers = [_VARY]
+    if answer.header_length is None:
+        headers.append(_JSON)
+    else:  # of the bytes before compression
+        headers += (_OCTETS, (_HEADER_LENGTH_KEY, b"%d" % answer.header_length))
     body = answer.body
-    encoding = choose_encoding(accept_encoding)
-    if encoding and len(body) >= LEAST_BYTES:
-        headers["Content-Encoding"] = encoding
+    encoding = choose_encoding(accept_encoding) if len(body) >= LEAST_BYTES else ""
+    if encoding:
+        headers.append((b"content-encoding", encoding.encode()))
         if len(body) > _INLINE_BYTES:
             body = await asyncio.to_thread(compress, body, encoding)
         else:
             body = compress(body, encoding)
-    return Response(body, HTTPStatus.OK, headers, media_type=media_type)
+    return Answer(body, headers)

@@ -245,10 +245,7 @@ class RunnerPool:
         if not live:
             raise _no_runner()
         if inference.sequence is None:
-            key = (inference.model_name, inference.model_version)
-            # A version that no runner lists any more was replaced a moment ago: all still have it.
-            holders = [c for c in live if key in c.ready_versions] or live
-            connection = _choose(inference, holders)
+            connection = _choose(inference, live)
         else:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
@@ -429,8 +426,13 @@ class RunnerConnection(FrameProtocol):
         return None if call is None or call.done() else call
 
 
-def _choose(inference: Inference, holders: Sequence[RunnerConnection]) -> RunnerConnection:
+def _choose(inference: Inference, live: Sequence[RunnerConnection]) -> RunnerConnection:
     """Return the runner that keeps the states of the first history, else the least loaded one."""
+    if len(live) == 1:
+        return live[0]
+    version = (inference.model_name, inference.model_version)
+    # A version that no runner lists any more was replaced a moment ago: all still have it.
+    holders = [c for c in live if version in c.ready_versions] or live
     least = min(holders, key=lambda c: c.outstanding_steps)
     if inference.owner is None or len(holders) == 1:
         return least

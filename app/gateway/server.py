@@ -17,6 +17,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import StartupError
+from app.garbage import collect_rarely
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.protocol import with_header_timeout
@@ -143,6 +144,7 @@ async def _serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.graceful_timeout_s)),
     )
+    collect_rarely()
     server = GatewayServer(config, drain, drain_delay_s=settings.drain_delay_s)
     async with pool:
         beating = asyncio.create_task(lifeline.beat_until(stopped))

@@ -181,7 +181,7 @@ class ForecastService:
                 f"a request of a sequence may hold at most {limits.max_batch_size} rows"
             )
         step = rows
-        if interface.is_mergeable and sequence is None:
+        if rows > 1 and interface.is_mergeable and sequence is None:
             step = max(1, min(limits.max_batch_size, limits.max_batch_steps // length))
         parts = [
             partial(

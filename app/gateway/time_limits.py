@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
-from weakref import WeakKeyDictionary
 
 _TICK_S = 0.01
 
@@ -46,7 +45,8 @@ class _Alarms:
             asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
 
-_alarms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Alarms] = WeakKeyDictionary()
+_latest: dict[asyncio.AbstractEventLoop, _Alarms] = {}
+"""Of the event loop that was asked for last; those of others live while they tick."""
 
 
 class Alarm:
@@ -56,9 +56,10 @@ class Alarm:
 
     def __init__(self, when: float, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        alarms = _alarms.get(loop)
+        alarms = _latest.get(loop)
         if alarms is None:
-            alarms = _alarms[loop] = _Alarms()
+            _latest.clear()
+            alarms = _latest[loop] = _Alarms()
         self._alarms = alarms
         self._ticket = alarms.set(when, callback)
 

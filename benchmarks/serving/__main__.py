@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -198,6 +199,9 @@ async def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one second a case")
     parser.add_argument("--only", default="", help="only cases whose name begins so")
     arguments = parser.parse_args()
+    measuring = asyncio.current_task()
+    if measuring is not None:  # so that no server is left behind
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     cases = [case for case in CASES if case.name.startswith(arguments.only)]
     names = ALL if arguments.peers else ALL[:2]
     environment = describe_environment()

@@ -250,7 +250,7 @@ async def test_more_rows_than_one_run_takes_are_divided(
 ) -> None:
     target = np.random.default_rng(1).uniform(1, 9, (100, 12)).astype(np.float32)
     got = read_outputs(await infer_binary(client, {"past_target": target}))
-    assert len(runners.inferences) == 4
+    assert len(runners.inferences) == 7
     np.testing.assert_allclose(got["quantiles"], run(engine, target)["quantiles"], rtol=1e-5)
 
 
@@ -362,7 +362,7 @@ async def test_sequence_reaches_the_runner(
 async def test_sequence_holds_no_more_rows_than_one_run(client: AsyncClient) -> None:
     target = np.ones((33, 1), np.float32)
     answer = await infer_binary(client, {"past_target": target}, parameters={"sequence_id": 1})
-    assert "at most 32 rows" in error_of(answer, 413)
+    assert "at most 16 rows" in error_of(answer, 413)
 
 
 @pytest.mark.parametrize(
