@@ -1,5 +1,6 @@
 """The series of a chunk as a model takes them, and the stamps of their forecasts."""
 
+import datetime as dt
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.bulk.options import Aim
 from app.calendar import Frequency
+from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError
 from app.files.series import FileSeries
 from app.gateway.preparation import Row
@@ -22,12 +24,14 @@ class RowMaker:
     def __init__(self, aim: Aim) -> None:
         self._card = aim.card
         self._horizon = aim.horizon
+        self._calendar = aim.card.calendar
 
     def to_row(self, position: int, series: FileSeries) -> Row:
         """Return the row of a series, cut to the model's context.
 
         Raises:
-            InvalidInputError: It has no values, or the file does not tell its future covariates.
+            InvalidInputError: It has no values, or the file does not tell its future covariates or
+                the time stamps that the model needs.
         """
         length, kept = len(series.target), self._card.context_length
         if not length:
@@ -37,7 +41,9 @@ class RowMaker:
             position=position,
             target=series.target[-kept:].astype(np.float32),
             past_covariates=past[-kept:],
-            future_covariates=self._future(series)[-kept - self._card.horizon :],
+            future_covariates=self._with_calendar(
+                self._future(series)[-kept - self._card.horizon :], series
+            ),
             static_covariates=np.array(
                 [series.static_covariates[name] for name in self._card.static_covariates],
                 np.float32,
@@ -70,6 +76,16 @@ class RowMaker:
         rest = np.full((self._card.horizon - self._horizon, len(names)), np.nan, np.float32)
         return np.concatenate([told, rest])
 
+    def _with_calendar(self, known: NDArray[np.float32], series: FileSeries) -> NDArray[np.float32]:
+        """Append the calendar features of ``known`` ``(time + model horizon, num_future)``."""
+        if self._calendar is None:
+            return known
+        if series.start is None:
+            raise InvalidInputError("this model reads the calendar: time stamps are needed")
+        first = len(series.target) + self._card.horizon - len(known)
+        start = series.start.astype("M8[us]").item()
+        return np.hstack([known, _calendar_columns(self._calendar, start, first, len(known))])
+
 
 def _columns(
     values: Mapping[str, NDArray[np.float64]], names: Sequence[str], count: int
@@ -84,3 +100,10 @@ def _columns(
 @functools.lru_cache(maxsize=2**15)
 def _stamps_ahead(freq: Frequency, start: int, first: int, count: int) -> Stamps:
     return grid_stamps(np.datetime64(start, "us"), freq, first + count)[first:]
+
+
+@functools.lru_cache(maxsize=64)
+def _calendar_columns(
+    calendar: CalendarFeatures, start: dt.datetime, first: int, count: int
+) -> NDArray[np.float32]:
+    return calendar.compute(start, first, count)
