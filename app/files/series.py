@@ -252,7 +252,7 @@ class _Group:
             changes = told[1:][same_item & (np.diff(cells[told]) != 0)]
             for index in changes.tolist():
                 item = int(self.rows.item[index])
-                shown = self._show(name, cells[index])
+                shown = self._show(name, float(cells[index]))
                 self.refusals.setdefault(
                     item,
                     f"column {name}, row {self.rows.number[index]}: {shown} is another value than "
