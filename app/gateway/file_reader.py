@@ -54,27 +54,27 @@ class FileReader:
         file_format, encoding = format_of(headers.get("content-type", ""))
         file = OpenFile(self._slot)
         try:
-            await self._save(request, file)
+            await self._receive(request, file.spool)
             await file.open(file_format, replace(options, encoding=encoding, limits=self._limits()))
         except BaseException:
             await file.aclose()
             raise
         return file
 
-    async def _save(self, request: Request, file: "OpenFile") -> None:
-        timeout_s = self._settings.body_timeout_s
+    async def _receive(self, request: Request, spool: Spool) -> None:
+        limit_s = self._settings.body_timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(limit_s):
                 await save_body(
                     request.scope,
                     request.receive,
-                    file.spool.write,
+                    spool.write,
                     encodings=("gzip", "x-gzip"),
                     max_bytes=self._settings.max_file_bytes,
-                    pause_s=timeout_s,
+                    pause_s=limit_s,
                 )
         except TimeoutError as error:
-            raise BodyTimeoutError(f"the body did not arrive within {timeout_s:g} s") from error
+            raise BodyTimeoutError(f"the body did not arrive within {limit_s:g} s") from error
 
     def _limits(self) -> FileLimits:
         return FileLimits(

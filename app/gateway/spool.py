@@ -3,6 +3,7 @@
 import io
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,17 +13,21 @@ _BYTES_IN_MEMORY = 2**20
 
 
 class Spool:
-    """Takes a body; whoever has it closes it."""
+    """Takes a body; whoever has it closes it, also while a thread still writes."""
 
     def __init__(self) -> None:
         self._file: BinaryIO = io.BytesIO()
         self._path: Path | None = None
+        self._lock = threading.Lock()
 
     def write(self, piece: bytes) -> None:
-        """Take the next piece."""
-        if self._path is None and self._file.tell() + len(piece) > _BYTES_IN_MEMORY:
-            self._move_to_disk()
-        self._file.write(piece)
+        """Take the next piece; none is taken any more once this is closed."""
+        with self._lock:
+            if self._file.closed:
+                return
+            if self._path is None and self._file.tell() + len(piece) > _BYTES_IN_MEMORY:
+                self._move_to_disk()
+            self._file.write(piece)
 
     def _move_to_disk(self) -> None:
         number, path = tempfile.mkstemp(prefix="gatecast-body-")
@@ -32,13 +37,15 @@ class Spool:
 
     def source(self) -> Source:
         """Return what was written."""
-        if isinstance(self._file, io.BytesIO):
-            return self._file.getvalue()
-        self._file.flush()
-        return Path(self._file.name) if self._path is None else self._path
+        if self._path is not None:
+            self._file.flush()
+            return self._path
+        self._file.seek(0)
+        return self._file.read()
 
     def close(self) -> None:
         """Delete what was written."""
-        self._file.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._file.close()
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
