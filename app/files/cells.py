@@ -7,6 +7,7 @@ A complaint is raised, or kept for its row where other rows shall go through.
 # pyright: reportAttributeAccessIssue=false
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,18 @@ def read_numbers(column: Column, *, decimal_comma: bool) -> NDArray[np.float64]:
     )
     column.refuse(np.abs(numbers) > LARGEST_MAGNITUDE, f"is beyond {LARGEST_MAGNITUDE:g}")
     return numbers
+
+
+def read_categories(column: Column, known: Sequence[str]) -> NDArray[np.float64]:
+    """Return the place of each text among ``known``, from 1; 0 for others, NaN where missing."""
+    text = plain_text(column.cells)
+    if text is None:
+        text = column.cells.cast(pa.string())
+    places = pc.add(pc.index_in(text, pa.array(known, pa.string())), 1)
+    codes: NDArray[np.float64] = pc.fill_null(places, 0).to_numpy().astype(np.float64)
+    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _MISSING))
+    codes[_to_bool(missing)] = np.nan
+    return codes
 
 
 def finds_decimal_commas(cells: pa.ChunkedArray) -> bool | None:

@@ -1,7 +1,7 @@
 """Which column of a file is which: as the caller says, else by name, else by what is in it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -41,18 +41,27 @@ class Covariates:
         past: Known up to the present.
         future: Known ahead: also in rows after the last target value.
         static: One value per series.
+        categories: Known texts of the static ones that are no numbers; they are read as numbers
+            that count these from 1, and any other text as 0.
         num_ahead: Least rows after the last target value that tell the future ones.
     """
 
     past: tuple[str, ...] = ()
     future: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     num_ahead: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         """All of them, in this order."""
         return self.past + self.future + self.static
+
+    def value_of(self, name: str, number: float) -> float | str | None:
+        """Return what a static covariate says; None where it is missing, or not a known text."""
+        if name not in self.categories:
+            return number
+        return self.categories[name][int(number) - 1] if number > 0 else None
 
 
 def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) -> FoundColumns:

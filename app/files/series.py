@@ -34,7 +34,8 @@ class FileSeries:
         past_covariates: ``(time,)`` by name.
         future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows, which is
             at least ``Covariates.num_ahead`` steps.
-        static_covariates: By name, NaN where no row tells it.
+        static_covariates: By name, NaN where no row tells it; a category is its place among those
+            that are known, from 1.
     """
 
     item_id: str | None
@@ -251,11 +252,16 @@ class _Group:
             changes = told[1:][same_item & (np.diff(cells[told]) != 0)]
             for index in changes.tolist():
                 item = int(self.rows.item[index])
+                shown = self._show(name, float(cells[index]))
                 self.refusals.setdefault(
                     item,
-                    f"column {name}, row {self.rows.number[index]}: {cells[index]:g} is another "
-                    f"value than item {self.names[item]} has before: it must be constant",
+                    f"column {name}, row {self.rows.number[index]}: {shown} is another value than "
+                    f"item {self.names[item]} has before: it must be constant",
                 )
+
+    def _show(self, name: str, number: float) -> str:
+        value = self._layout.covariates.value_of(name, number)
+        return f"{value:g}" if isinstance(value, float) else repr(value or "an unknown category")
 
 
 def _repeats(rows: Rows) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -159,15 +160,19 @@ class _Asked:
 
     def series_options(self) -> SeriesOptions:
         """How the file is to be read; the covariates are those of the model."""
+        return SeriesOptions(
+            roles=self._options.roles, freq=self._options.freq, covariates=self._covariates
+        )
+
+    @cached_property
+    def _covariates(self) -> Covariates:
         card = self.model.card
-        covariates = Covariates(
+        return Covariates(
             past=card.past_covariates,
             future=card.future_covariates,
             static=card.static_covariates,
+            categories=card.static_categories,
             num_ahead=self._horizon,
-        )
-        return SeriesOptions(
-            roles=self._options.roles, freq=self._options.freq, covariates=covariates
         )
 
     def request(self, part: Sequence[FileSeries], freq: str | None) -> ForecastRequest:
@@ -190,7 +195,10 @@ class _Asked:
             target=series.target[first:].tolist(),
             past_covariates=_cut(series.past_covariates, slice(first, None)),
             future_covariates=_cut(series.future_covariates, future),
-            static_covariates=dict(series.static_covariates),
+            static_covariates={
+                name: self._covariates.value_of(name, number)
+                for name, number in series.static_covariates.items()
+            },
         )
 
 

@@ -105,12 +105,6 @@ def test_features_of_the_calendar_follow_the_covariates_of_the_file(
     )
 
 
-def test_model_with_categories_is_refused(forecaster: EngineForecaster) -> None:
-    card = forecaster.model.card.model_copy(update={"static_categories": {"region": ("north",)}})
-    with pytest.raises(InvalidInputError, match="needs categories, region"):
-        Aim.of(BulkOptions(output=Path("o"), errors=Path("e")), card)
-
-
 async def test_series_that_would_leave_the_calendar_is_refused(
     tmp_path: Path, forecaster: EngineForecaster
 ) -> None:
