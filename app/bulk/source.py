@@ -62,7 +62,10 @@ def open_source(path: Path, options: BulkOptions, card: Card) -> Generator[Sourc
         GatecastError: It can not be read as series.
     """
     covariates = Covariates(
-        past=card.past_covariates, future=card.future_covariates, static=card.static_covariates
+        past=card.past_covariates,
+        future=card.future_covariates,
+        static=card.static_covariates,
+        categories=card.static_categories,
     )
     reading = SeriesOptions(
         roles=options.roles,

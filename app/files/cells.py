@@ -7,6 +7,7 @@ A complaint is raised, or kept for its row where other rows shall go through.
 # pyright: reportAttributeAccessIssue=false
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,20 @@ def read_numbers(column: Column, *, decimal_comma: bool) -> NDArray[np.float64]:
     )
     column.refuse(np.abs(numbers) > LARGEST_MAGNITUDE, f"is beyond {LARGEST_MAGNITUDE:g}")
     return numbers
+
+
+def read_categories(column: Column, known: Sequence[str]) -> NDArray[np.float64]:
+    """Return the place of each text among ``known``, from 1; 0 is any other, NaN a missing one.
+
+    Raises:
+        InvalidInputError: The column holds no texts.
+    """
+    text = plain_text(column.cells)
+    if text is None:
+        raise InvalidInputError(f"column {column.name} must hold texts, not {column.cells.type}")
+    places = pc.fill_null(pc.index_in(text, pa.array(known, pa.string())), -1).to_numpy() + 1.0
+    is_missing = _to_bool(pc.fill_null(pc.equal(text, ""), fill_value=True))
+    return np.where(is_missing, np.nan, places)
 
 
 def finds_decimal_commas(cells: pa.ChunkedArray) -> bool | None:

@@ -1,7 +1,7 @@
 """Which column of a file is which: as the caller says, else by name, else by what is in it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -41,12 +41,15 @@ class Covariates:
         past: Known up to the present.
         future: Known ahead: also in rows after the last target value.
         static: One value per series.
+        categories: Known texts of each static one that is a text; they count from 1, any other
+            is 0.
         num_ahead: Least rows after the last target value that tell the future ones.
     """
 
     past: tuple[str, ...] = ()
     future: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     num_ahead: int = 0
 
     @property

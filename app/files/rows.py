@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.files.cells import (
     Column,
     finds_decimal_commas,
+    read_categories,
     read_names,
     read_numbers,
     read_stamps,
@@ -163,7 +164,7 @@ class RowReader:
         if columns.timestamp is not None:
             time = self._read_times(column(columns.timestamp))
         target = self._read_numbers(column(columns.target))
-        covariates = [self._read_numbers(column(n)) for n in self._layout.covariates.names]
+        covariates = [self._read_covariate(column(n)) for n in self._layout.covariates.names]
         matrix = np.column_stack(covariates) if covariates else np.empty((count, 0))
         return Rows(names, item, time, target, matrix, number, complaints or {})
 
@@ -171,6 +172,10 @@ class RowReader:
         if not self._layout.has_stamps:
             return read_steps(column)
         return read_stamps(column, in_utc=self._layout.in_utc).view(np.int64)
+
+    def _read_covariate(self, column: Column) -> NDArray[np.float64]:
+        known = self._layout.covariates.categories.get(column.name)
+        return self._read_numbers(column) if known is None else read_categories(column, known)
 
     def _read_numbers(self, column: Column) -> NDArray[np.float64]:
         if self._commas[column.name] is None:

@@ -34,7 +34,8 @@ class FileSeries:
         past_covariates: ``(time,)`` by name.
         future_covariates: ``(time + ahead,)`` by name, as far ahead as the file has rows, which is
             at least ``Covariates.num_ahead`` steps.
-        static_covariates: By name, NaN where no row tells it.
+        static_covariates: By name, NaN where no row tells it; a category as its place among the
+            known ones, from 1, or 0.
     """
 
     item_id: str | None
@@ -202,7 +203,9 @@ class _Group:
             return {}
         cells = self.rows.covariates[part, self._first_static :]
         firsts = np.argmax(~np.isnan(cells), axis=0)
-        return {name: float(cells[firsts[i], i]) for i, name in enumerate(names)}
+        values = {name: float(cells[firsts[i], i]) for i, name in enumerate(names)}
+        unknown = {n for n in self._layout.covariates.categories if np.isnan(values[n])}
+        return values | dict.fromkeys(unknown, 0.0)
 
     @property
     def _first_static(self) -> int:

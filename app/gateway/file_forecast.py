@@ -164,6 +164,7 @@ class _Asked:
             past=card.past_covariates,
             future=card.future_covariates,
             static=card.static_covariates,
+            categories=card.static_categories,
             num_ahead=self._horizon,
         )
         return SeriesOptions(
@@ -190,8 +191,16 @@ class _Asked:
             target=series.target[first:].tolist(),
             past_covariates=_cut(series.past_covariates, slice(first, None)),
             future_covariates=_cut(series.future_covariates, future),
-            static_covariates=dict(series.static_covariates),
+            static_covariates={
+                name: self._to_static(name, value)
+                for name, value in series.static_covariates.items()
+            },
         )
+
+    def _to_static(self, name: str, value: float) -> float | str | None:
+        if known := self.model.card.static_categories.get(name):
+            return known[int(value) - 1] if value else None
+        return None if np.isnan(value) else value
 
 
 def _cut(covariates: Values, kept: slice) -> dict[str, list[float | None]]:

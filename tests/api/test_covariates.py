@@ -66,6 +66,20 @@ async def test_category_becomes_its_number(
     np.testing.assert_array_equal(static, np.array([[2.5, code]], np.float32))
 
 
+@pytest.mark.parametrize(("region", "code"), [("north", 1), ("south", 2), ("east", 0), ("", 0)])
+async def test_category_in_a_file_becomes_its_number(
+    client: httpx.AsyncClient, runners: FakeRunners, region: str, code: int
+) -> None:
+    months = [f"2024-0{month}-01,{month if month < 4 else ''},0" for month in range(1, 8)]
+    rows = [f"{row},2.5,{region}" for row in months]
+    body = "\n".join(["timestamp,target,promo,size,region", *rows])
+    headers = {"Content-Type": "text/csv"}
+    answer = await client.post(FORECAST_PATH, content=body, headers=headers)
+    assert answer.status_code == 200
+    static = runners.inferences[0].inputs["static_covariates"]
+    np.testing.assert_array_equal(static, np.array([[2.5, code]], np.float32))
+
+
 @pytest.mark.parametrize(
     ("static", "name", "kind"),
     [

@@ -283,6 +283,13 @@ def test_static_covariate_that_changes_is_refused_with_its_row() -> None:
     assert isinstance(fine, FileSeries)
 
 
+def test_categories_are_counted_among_the_known_ones() -> None:
+    covariates = Covariates(static=("region",), categories={"region": ("north", "south")})
+    text = "item_id,timestamp,target,region\na,1,1,south\na,2,2,\nb,1,1,north\nc,1,1,moon\nd,1,1,\n"
+    series = read(text.encode(), "csv", SeriesOptions(covariates=covariates))
+    assert [one.static_covariates["region"] for one in series] == [2, 1, 0, 0]
+
+
 def test_covariate_that_is_not_there_is_named() -> None:
     with pytest.raises(
         InvalidInputError, match="the covariates price, promo, size must be columns"
