@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup kills format static lint mypy basedpyright contracts check chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -60,6 +60,9 @@ starter: setup  ## train, score and publish the starter model
 
 conformance: setup  ## run Triton's perf_analyzer against the service; needs pip, apt and x86-64
 	$(BIN)/python -m tests.e2e.perf_analyzer
+
+kills: setup  ## kill the service ten times during a bulk job, and compare the bytes of its result
+	$(BIN)/pytest -m slow tests/e2e/test_jobs.py
 
 bench: setup  ## measure the promises of the service
 	$(BIN)/python -m benchmarks.promises

@@ -13,6 +13,10 @@ GatecastError
 ├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
 ├── SequenceConflictError        a sequence can not go on: its model or its past is another
+├── StreamNotFoundError          a stream that was never made, or was deleted
+├── StreamLostError              a stream that was made and can not go on
+├── StreamConflictError          observations that do not follow on a stream
+├── StreamLimitError             a caller has as many streams as it may have
 ├── ModelRefusedError            a model file that was to be loaded is not sound
 │   └── ConfigError              the ``config.toml`` of a model is wrong
 ├── NotSupportedError            a part of a protocol that this service does not have
@@ -96,6 +100,22 @@ class UnknownSequenceError(GatecastError):
 
 class SequenceConflictError(GatecastError):
     """A request goes on with a sequence, but not from where the caller believes."""
+
+
+class StreamNotFoundError(GatecastError):
+    """There is no stream of that name."""
+
+
+class StreamLostError(GatecastError):
+    """A stream has expired, or its store was lost; it can only be made anew."""
+
+
+class StreamConflictError(GatecastError):
+    """Observations leave a gap in a stream, or contradict what it holds."""
+
+
+class StreamLimitError(GatecastError):
+    """The caller has as many streams as it may have."""
 
 
 class ModelRefusedError(GatecastError):

@@ -20,6 +20,17 @@ _INSTALL = "pip install 'gatecast[holidays]'"
 _EPOCH_YEAR = 1970
 
 
+def _installed_version() -> str | None:
+    try:
+        return version(_PACKAGE)
+    except PackageNotFoundError:
+        return None
+
+
+INSTALLED_VERSION = _installed_version()
+"""Read once, here: the process that vets a model file may open no file."""
+
+
 class HolidayCalendar(BaseModel):
     """Holidays of a country such as ``DE``, or of a part of it such as ``DE-BY``."""
 
@@ -36,15 +47,14 @@ class HolidayCalendar(BaseModel):
         Raises:
             InvalidInputError: The package is missing, or does not know the country.
         """
-        installed = _installed_version()
-        if installed is None:
+        if INSTALLED_VERSION is None:
             raise InvalidInputError(f"holidays need the package {_PACKAGE}: {_INSTALL}")
-        calendar = cls(country=country, package_version=installed)
+        calendar = cls(country=country, package_version=INSTALLED_VERSION)
         try:
             calendar.are_holidays(np.array(["2000-01-01"], "M8[D]"))
         except NotImplementedError as error:
             raise InvalidInputError(
-                f"the package {_PACKAGE} {installed} knows no country {country[:16]}; "
+                f"the package {_PACKAGE} {INSTALLED_VERSION} knows no country {country[:16]}; "
                 "write DE, or DE-BY for a part of it"
             ) from error
         return calendar
@@ -55,7 +65,7 @@ class HolidayCalendar(BaseModel):
         Raises:
             ArtifactError: It is missing, or of another version.
         """
-        installed = _installed_version()
+        installed = INSTALLED_VERSION
         if installed != self.package_version:
             found = "it is not installed" if installed is None else f"{installed} is installed"
             raise ArtifactError(
@@ -69,13 +79,6 @@ class HolidayCalendar(BaseModel):
         years = np.unique(days.astype("M8[Y]").astype(np.int64) + _EPOCH_YEAR)
         named = [day for year in years for day in _days_of_year(self.country, int(year))]
         return np.isin(days, np.array(named, "M8[D]"))
-
-
-def _installed_version() -> str | None:
-    try:
-        return version(_PACKAGE)
-    except PackageNotFoundError:
-        return None
 
 
 @functools.lru_cache(maxsize=4096)

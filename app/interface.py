@@ -6,7 +6,7 @@ A forecaster says so in its card. A model file without one is asked by trial, wh
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,8 @@ class Interface:
     def extent_of(self, inputs: Tensors) -> Extent:
         """Measure a request whose inputs have been checked."""
         rows, length = self.rows_of(inputs), self.length_of(inputs)
-        real_steps = rows * length if self.lengths is None else int(inputs[self.lengths].sum())
+        # a list of so few numbers is summed sooner than an array
+        real_steps = rows * length if self.lengths is None else sum(inputs[self.lengths].tolist())
         return Extent(rows, length, real_steps, self._group_of(inputs))
 
     def length_of(self, inputs: Tensors) -> int:
@@ -225,6 +226,7 @@ class Interface:
 _adapter = TypeAdapter(Interface)
 
 
+@lru_cache(1024)
 def steps_beyond(size: int | str) -> int | None:
     """Return how many steps more than the time a dimension has; None where it is no time."""
     name, _, beyond = str(size).partition("+")

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         30.0, gt=0, description="Longest the body of a request may take to arrive."
     )
-    max_batch_size: int = Field(32, ge=1, description="Most series in one model run.")
+    max_batch_size: int = Field(16, ge=1, description="Most series in one model run.")
     max_batch_steps: int = Field(
         32_768, ge=1, description="Most padded steps, series times longest, in one model run."
     )
@@ -134,6 +134,14 @@ class Settings(BaseSettings):
     state_cache_off: str = Field(
         "", description="Models, by name and between commas, whose states are not kept."
     )
+    stream_store: Path | None = Field(
+        None,
+        description="SQLite file that keeps streams over restarts; else they end with the service.",
+    )
+    stream_ttl_s: float = Field(
+        30 * 86_400.0, gt=0, description="A stream to which nothing is added for this long is lost."
+    )
+    max_streams: int = Field(10_000, ge=1, description="Most streams of one API key.")
     declare_sequences: bool = Field(
         default=False,
         description="Whether models that carry state name `sequence_batching` in their `/v2`"

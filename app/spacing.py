@@ -154,15 +154,24 @@ def grid_stamps(start: np.datetime64, frequency: Frequency, count: int) -> Stamp
     """
     first = np.array(start, "M8[us]")
     frequency.shift(first.item(), count - 1)
-    units = np.arange(count, dtype=np.int64) * frequency.count
+    return shift_stamps(first, frequency, np.arange(count, dtype=np.int64))
+
+
+def shift_stamps(starts: Stamps, frequency: Frequency, steps: Positions) -> Stamps:
+    """Return the stamps that many steps after their starts, as ``Frequency.shift`` counts them.
+
+    The two shapes are broadcast. No year is too large here.
+    """
+    units = steps * frequency.count
     if frequency.unit in _SECONDS:
-        return np.asarray(first + (units * _SECONDS[frequency.unit]).astype("m8[s]"), "M8[us]")
-    day, time = first.astype("M8[D]"), first - first.astype("M8[D]")
+        return np.asarray(starts + units * _SECONDS[frequency.unit] * _MICROSECONDS)
+    days = starts.astype("M8[D]")
+    time = starts - days
     if frequency.unit == "B":
-        days = np.busday_offset(day, units, roll="backward")
+        days = np.busday_offset(days, units, roll="backward")
     else:
-        months = first.astype("M8[M]") + units * _MONTHS[frequency.unit]
-        start_day, start_last = _day_of_month(first)
+        months = starts.astype("M8[M]") + units * _MONTHS[frequency.unit]
+        start_day, start_last = _day_of_month(starts)
         _, last = _day_of_month(months.astype("M8[us]"))
         is_at_end = start_day == start_last
         days = months.astype("M8[D]") + np.where(is_at_end, last, np.minimum(start_day, last))

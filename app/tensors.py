@@ -1,6 +1,7 @@
 """Named NumPy arrays, the one currency between protocols, batcher and engine."""
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -49,17 +50,27 @@ DATATYPES: dict[np.dtype[Any], Datatype] = {dtype: name for name, dtype in NUMPY
 _LENGTH = struct.Struct("<I")
 
 
-def tensor_bytes(array: NDArray[Any]) -> memoryview:
+def to_float32(values: Sequence[float | None]) -> NDArray[np.float32]:
+    """Convert numbers, None to NaN; what is too large becomes infinite."""
+    try:
+        # several times as fast as NumPy's own conversion
+        return np.frombuffer(struct.pack(f"{len(values)}f", *values), np.float32)
+    except (struct.error, OverflowError):
+        with np.errstate(over="ignore"):
+            return np.array(values, np.float32)
+
+
+def tensor_bytes(tensor: NDArray[Any]) -> memoryview:
     """Return the numbers in C order, without a copy where they are contiguous."""
-    if array.dtype == NUMPY_DTYPES["BYTES"]:
-        return memoryview(pack_texts(array))
+    if tensor.dtype == NUMPY_DTYPES["BYTES"]:
+        return memoryview(pack_texts(tensor))
     # a view of no bytes can not be cast
-    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+    return np.ascontiguousarray(tensor).data.cast("B") if tensor.size else memoryview(b"")
 
 
-def pack_texts(array: NDArray[Any]) -> bytes:
+def pack_texts(tensor: NDArray[Any]) -> bytes:
     """Write texts as the protocol's BYTES: four bytes of length, then UTF-8, in C order."""
-    texts = [str(text).encode() for text in array.reshape(-1)]
+    texts = [str(text).encode() for text in tensor.reshape(-1)]
     return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
 
 
@@ -80,6 +91,6 @@ def unpack_texts(data: memoryview) -> NDArray[Any]:
             raise ValueError("the data end within a text")
         texts.append(str(data[start : start + length], "utf-8"))
         start += length
-    array = np.empty(len(texts), object)
-    array[:] = texts
-    return array
+    tensor = np.empty(len(texts), object)
+    tensor[:] = texts
+    return tensor

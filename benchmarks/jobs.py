@@ -121,7 +121,7 @@ def main() -> None:
     num_series = int(sys.argv[1]) if len(sys.argv) > 1 else NUM_SERIES
     with tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(measure(num_series, Path(folder)))
-    report = {"environment": describe_environment(("pyarrow", "onnxruntime")), "figures": figures}
+    report = {"environment": describe_environment(("pyarrow",)), "figures": figures}
     text = json.dumps(report, indent=2)
     print(text)
     RESULTS.write_text(f"{text}\n")

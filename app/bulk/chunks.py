@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from app.bulk.forecaster import BulkForecaster
 from app.bulk.journal import FinishedChunk
 from app.bulk.options import Aim
-from app.bulk.rows import RowMaker, Stamps
+from app.bulk.rows import RowMaker
 from app.bulk.source import Chunk
 from app.bulk.tables import ForecastSeries, encode_rows, has_times
 from app.errors import InvalidInputError, ModelOutputError
-from app.files.series import RefusedSeries
+from app.files.series import FileSeries, RefusedSeries
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.preparation import Row
+from app.spacing import Stamps
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-
 _NOT_FINITE = "the model gave numbers that are not finite"
+_TOO_LATE = "its forecast would reach beyond the year 9999"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class _Prepared:
     """The batches of a chunk; by position, the stamps of forecasts and why there is none."""
 
     batches: list[list[Row]]
-    stamps: Mapping[int, Stamps | None]
+    stamps: Mapping[int, Stamps]
     refusals: Mapping[int, str]
 
 
@@ -59,19 +60,29 @@ class ChunkForecaster:
 
     def _prepare(self, chunk: Chunk) -> _Prepared:
         rows: list[Row] = []
-        stamps: dict[int, Stamps | None] = {}
         refusals: dict[int, str] = {}
+        sound: list[FileSeries] = []
         for position, series in enumerate(chunk):
             if isinstance(series, RefusedSeries):
                 refusals[position] = series.reason
                 continue
             try:
-                row = self._row_maker.to_row(position, series)
-                stamps[position] = self._row_maker.stamps_ahead(series)
-                rows.append(row)
+                rows.append(self._row_maker.to_row(position, series))
+                sound.append(series)
             except InvalidInputError as error:
                 refusals[position] = str(error)
+        stamps = self._stamps_by_position(rows, sound)
+        late = {position for position, ahead in stamps.items() if np.isnat(ahead[-1])}
+        refusals |= dict.fromkeys(late, _TOO_LATE)
+        rows = [row for row in rows if row.position not in late]
         return _Prepared(cut_into_chunks(rows, self._forecaster.limits), stamps, refusals)
+
+    def _stamps_by_position(
+        self, rows: Sequence[Row], series: Sequence[FileSeries]
+    ) -> dict[int, Stamps]:
+        """Return nothing where time is a plain step."""
+        stamps = self._row_maker.stamps_ahead(series)
+        return {} if stamps is None else {r.position: s for r, s in zip(rows, stamps, strict=True)}
 
     async def _infer(self, rows: Sequence[Row]) -> dict[int, NDArray[np.float32]]:
         """Return the quantiles of each row by position; a row that has none is left out."""
@@ -96,7 +107,7 @@ class ChunkForecaster:
         refusals: list[bytes] = []
         for position, series in enumerate(chunk):
             if position in quantiles:
-                stamps = prepared.stamps[position]
+                stamps = prepared.stamps.get(position)
                 forecasts.append(ForecastSeries(series.item_id, stamps, quantiles[position]))
             else:
                 reason = prepared.refusals.get(position, _NOT_FINITE)

@@ -61,6 +61,11 @@ class Aim:
         horizon = card.horizon if options.horizon is None else options.horizon
         if not 1 <= horizon <= card.horizon:
             raise InvalidInputError(f"horizon must be between 1 and {card.horizon} for this model")
+        if card.static_categories:
+            names = ", ".join(card.static_categories)
+            raise InvalidInputError(
+                f"this model needs categories, {names}: files bring numbers alone, send JSON"
+            )
         levels = options.quantile_levels or card.quantile_levels
         return cls(card, horizon, QuantileSelection.between(card.quantile_levels, levels))
 

@@ -1,19 +1,17 @@
 """The series of a chunk as a model takes them, and the stamps of their forecasts."""
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.bulk.options import Aim
-from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.series import FileSeries
 from app.gateway.preparation import Row
-from app.spacing import grid_stamps
+from app.spacing import Stamps, shift_stamps
 
-Stamps = NDArray[np.datetime64]
+_LAST_STAMP = np.datetime64("9999-12-31T23:59:59", "us")
 
 
 class RowMaker:
@@ -21,13 +19,14 @@ class RowMaker:
 
     def __init__(self, aim: Aim) -> None:
         self._card = aim.card
+        self._calendar = aim.card.calendar
         self._horizon = aim.horizon
 
     def to_row(self, position: int, series: FileSeries) -> Row:
         """Return the row of a series, cut to the model's context.
 
         Raises:
-            InvalidInputError: It has no values, or the file does not tell its future covariates.
+            InvalidInputError: It has no values, or no stamps where the model reads the calendar.
         """
         length, kept = len(series.target), self._card.context_length
         if not length:
@@ -37,7 +36,7 @@ class RowMaker:
             position=position,
             target=series.target[-kept:].astype(np.float32),
             past_covariates=past[-kept:],
-            future_covariates=self._future(series)[-kept - self._card.horizon :],
+            future_covariates=self._future(series),
             static_covariates=np.array(
                 [series.static_covariates[name] for name in self._card.static_covariates],
                 np.float32,
@@ -45,30 +44,41 @@ class RowMaker:
             timestamps=None,
         )
 
-    def stamps_ahead(self, series: FileSeries) -> Stamps | None:
-        """Return the stamps of the steps ahead; None where time is a plain step.
+    def stamps_ahead(self, series: Sequence[FileSeries]) -> Stamps | None:
+        """Return the stamps of the steps ahead, ``(num_series, horizon)``.
 
-        Raises:
-            InvalidInputError: They lie outside the years that a stamp may have.
+        They are NaT where they would lie beyond the years that a stamp may have. There are none
+        where time is a plain step.
+
+        Args:
+            series: Series of one file, none of them empty.
         """
-        if series.start is None or series.freq is None:
+        freq = series[0].freq if series else None
+        if freq is None:
             return None
-        start = int(series.start.astype("M8[us]").astype(np.int64))
-        return _stamps_ahead(series.freq, start, len(series.target), self._horizon)
+        starts = np.array([one.start for one in series], "M8[us]")
+        lengths = np.array([len(one.target) for one in series], np.int64)
+        ahead = lengths[:, np.newaxis] + np.arange(self._horizon)
+        stamps = shift_stamps(starts[:, np.newaxis], freq, ahead)
+        stamps[stamps[:, -1] > _LAST_STAMP] = np.datetime64("NaT")
+        return stamps
 
     def _future(self, series: FileSeries) -> NDArray[np.float32]:
-        """Return ``(time + model horizon, num_future)``, NaN beyond the horizon asked for."""
+        """Return ``(kept + model horizon, num_future)``, NaN beyond the horizon asked for.
+
+        Features of the calendar are the last columns.
+        """
         length, names = len(series.target), self._card.future_covariates
-        for name in names:
-            ahead = len(series.future_covariates[name]) - length
-            if ahead < self._horizon:
-                raise InvalidInputError(
-                    f"column {name}: {self._horizon} rows after the last value are needed, and "
-                    f"{ahead} are there"
-                )
-        told = _columns(series.future_covariates, names, length + self._horizon)
+        first = max(0, length - self._card.context_length)
+        told = _columns(series.future_covariates, names, length + self._horizon)[first:]
         rest = np.full((self._card.horizon - self._horizon, len(names)), np.nan, np.float32)
-        return np.concatenate([told, rest])
+        given = np.concatenate([told, rest])
+        if self._calendar is None:
+            return given
+        if series.start is None:
+            raise InvalidInputError("this model reads the calendar: time stamps are needed")
+        start = series.start.astype("M8[us]").item()
+        return np.hstack([given, self._calendar.compute(start, first, len(given))])
 
 
 def _columns(
@@ -79,8 +89,3 @@ def _columns(
     for index, name in enumerate(names):
         table[:, index] = values[name][:count]
     return table
-
-
-@functools.lru_cache(maxsize=2**15)
-def _stamps_ahead(freq: Frequency, start: int, first: int, count: int) -> Stamps:
-    return grid_stamps(np.datetime64(start, "us"), freq, first + count)[first:]

@@ -66,6 +66,7 @@ def open_source(path: Path, options: BulkOptions, card: Card) -> Generator[Sourc
         future=card.future_covariates,
         static=card.static_covariates,
         categories=card.static_categories,
+        num_ahead=options.horizon or card.horizon,
     )
     reading = SeriesOptions(
         roles=options.roles,

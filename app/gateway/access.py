@@ -34,6 +34,10 @@ class Access(Enum):
 ACCESS: Mapping[str, Access] = {
     "/v1/models/{model_name}/forecast": Access.KEY,
     "/v1/models/{model_name}/versions/{model_version}/forecast": Access.KEY,
+    "/v1/models/{model_name}/streams": Access.KEY,
+    "/v1/models/{model_name}/streams/{stream_id}": Access.KEY,
+    "/v1/models/{model_name}/streams/{stream_id}/observations": Access.KEY,
+    "/v1/models/{model_name}/streams/{stream_id}/forecast": Access.KEY,
     "/v1/series": Access.KEY,
     "/v1/jobs": Access.KEY,
     "/v1/jobs/{job_id}": Access.KEY,

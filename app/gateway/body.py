@@ -1,6 +1,8 @@
 """Reads the body of a request within its limits, and watches whether the caller stays."""
 
 import asyncio
+import math
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -16,6 +18,7 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.gateway.exchange import header_of
+from app.gateway.time_limits import Alarm, TimeLimit
 
 _INLINE_COMPRESSED_BYTES = 2**12
 _SAVED_AT_ONCE_BYTES = 2**20
@@ -68,7 +71,7 @@ async def read_body(
     """
     sink = _make_sink(scope, encodings, max_bytes)
     try:
-        async with asyncio.timeout(timeout_s):
+        with TimeLimit(time.monotonic() + timeout_s):
             while not await _receive_piece(sink, receive):
                 pass
     except TimeoutError as error:
@@ -125,35 +128,34 @@ class cancel_when_caller_leaves:  # noqa: N801 - reads as the function that it i
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._presence = asyncio.timeout(None)
+        self._presence = TimeLimit(math.inf)
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
-        await self._presence.__aenter__()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_UNWATCHED_S, self._start, loop)
+    def __enter__(self) -> None:
+        self._presence.__enter__()
+        self._alarm = Alarm(time.monotonic() + _UNWATCHED_S, self._start)
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        self._alarm.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
         try:
-            await self._presence.__aexit__(kind, error, trace)
-        except TimeoutError as timeout:
-            raise CallerLeftError from timeout
+            self._presence.__exit__(kind, error, trace)
+        except TimeoutError as ended:
+            raise CallerLeftError from ended
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watcher = loop.create_task(self._watch())
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._presence.reschedule(asyncio.get_running_loop().time())
+        self._presence.expire()
 
 
 class _PlainSink:

@@ -117,7 +117,7 @@ class ForecastEndpoints:
         model = self._find(scope, model_name, model_version)
         prepared = await self._read(scope, receive, model)
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
-        async with cancel_when_caller_leaves(receive):
+        with cancel_when_caller_leaves(receive):
             deadline = exchange_of(scope).started + limit_s
             forecast = await self._service.forecast(
                 prepared, model, deadline=deadline, owner=owner_of(scope)

@@ -59,7 +59,7 @@ class JobRequest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         Meta(
             max_length=_MAX_PATH_LENGTH,
             description="Of the file, from the folder of allowed input; its suffix says what it"
-            " is: .csv, .jsonl or .parquet.",
+            " is: .csv, .jsonl, .parquet or .arrow.",
         ),
     ]
     model_version: Annotated[

@@ -1,9 +1,12 @@
 """Puts the gateway together: routes, error rendering, access and the outermost layer."""
 
 import functools
+from collections.abc import Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -43,31 +46,45 @@ from app.gateway.pages import PageEndpoints, installed_version
 from app.gateway.problems import problem_response
 from app.gateway.runner_client import Runners
 from app.gateway.service import ForecastService
+from app.gateway.stream_routes import (
+    STREAM_SCHEMAS,
+    STREAMS_TAG,
+    StreamEndpoints,
+    add_stream_routes,
+)
+from app.gateway.stream_store import StreamStore
+from app.gateway.streams import Streams
 from app.jobs.desk import JobDesk
 from app.keys import KeyRing
 from app.settings import Settings
 
 _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
+    STREAMS_TAG,
     {"name": "models", "description": "What is served, and how good it is."},
     JOBS_TAG,
     OIP_TAG,
     DIALECTS_TAG,
     {"name": "operations", "description": "Probes and metrics."},
 ]
+_SCHEMAS: Sequence[type[msgspec.Struct]] = (*JOB_SCHEMAS, *STREAM_SCHEMAS, *DIALECT_SCHEMAS)
 
 
-def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
+def create_app(
+    settings: Settings, runners: Runners, drain: Drain, directory: Path | None = None
+) -> FastAPI:
     """Return the ASGI application of a gateway.
 
     Args:
         settings: Settings of the service.
         runners: What runs the models.
         drain: Says when the process is stopping.
+        directory: Folder that all gateways share and that ends with the service; None where there
+            is one gateway alone.
 
     Raises:
-        StartupError: The keys file is not sound, the folder of jobs can not be used, or a route has
-            no entry in the access table.
+        StartupError: The keys file or the store of streams is not sound, the folder of jobs can not
+            be used, or a route has no entry in the access table.
     """
     app = FastAPI(
         title="gatecast",
@@ -89,6 +106,8 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     infer = InferEndpoints(service, catalog, settings)
     _add_forecast_routes(app, forecast)
     _add_file_routes(app, FileEndpoints(reader, settings))
+    streams = Streams(service, _open_streams(settings, directory))
+    add_stream_routes(app, StreamEndpoints(streams, catalog, settings))
     add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
     add_oip_routes(
         app, infer, OipEndpoints(runners, health, settings), LabelEndpoints(runners, settings)
@@ -106,6 +125,18 @@ def create_app(settings: Settings, runners: Runners, drain: Drain) -> FastAPI:
     app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app
+
+
+def _open_streams(settings: Settings, directory: Path | None) -> StreamStore:
+    path = settings.stream_store
+    if path is None and directory is not None:
+        path = directory / "streams.sqlite3"
+    return StreamStore(
+        path,
+        is_durable=settings.stream_store is not None,
+        ttl_s=settings.stream_ttl_s,
+        max_streams=settings.max_streams,
+    )
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
@@ -217,7 +248,7 @@ def _add_page_routes(app: FastAPI, endpoints: PageEndpoints) -> None:
 def _add_openapi_route(app: FastAPI, settings: Settings) -> None:
     @functools.cache
     def document() -> bytes:
-        return orjson.dumps(build_openapi(app, settings, (*JOB_SCHEMAS, *DIALECT_SCHEMAS)))
+        return orjson.dumps(build_openapi(app, settings, _SCHEMAS))
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")

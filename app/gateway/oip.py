@@ -74,7 +74,7 @@ class InferEndpoints:
         inputs = fit_inputs(asked.inputs, model.interface)
         wanted = wanted_outputs(asked, model.interface)
         limit_s = min(self._settings.request_timeout_s, asked.timeout_s or float("inf"))
-        async with cancel_when_caller_leaves(receive):
+        with cancel_when_caller_leaves(receive):
             outputs = await self._service.infer(
                 inputs,
                 [output.name for output in wanted],

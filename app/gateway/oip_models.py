@@ -1,5 +1,6 @@
 """What a model is in the Open Inference Protocol v2: its tensors, config and statistics."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -135,19 +136,19 @@ def fit_inputs(inputs: Tensors, interface: Interface) -> Tensors:
     if unknown := inputs.keys() - specs.keys():
         name = min(unknown)[:_MAX_NAME_LENGTH]
         raise InvalidInputError(f"the model has no input {name}; it has {', '.join(specs)}")
-    if missing := [spec.name for spec in interface.required_inputs if spec.name not in inputs]:
-        raise InvalidInputError(f"input {missing[0]} is missing")
+    for spec in interface.required_inputs:
+        if spec.name not in inputs:
+            raise InvalidInputError(f"input {spec.name} is missing")
     fitted = {name: _fit(array, specs[name]) for name, array in inputs.items()}
     rows = interface.rows_of(fitted)
     for name, array in fitted.items():
-        if any(
-            size == BATCH and array.shape[i] != rows for i, size in enumerate(specs[name].shape)
-        ):
-            raise InvalidInputError(f"input {name}: dimension {BATCH} must be {rows}")
+        for size, given in zip(specs[name].shape, array.shape, strict=True):
+            if size == BATCH and given != rows:
+                raise InvalidInputError(f"input {name}: dimension {BATCH} must be {rows}")
     lengths = interface.lengths
     if lengths is not None and lengths not in fitted:
         dtype = NUMPY_DTYPES[specs[lengths].datatype]
-        fitted[lengths] = np.full(rows, interface.length_of(fitted), dtype)
+        fitted[lengths] = np.array([interface.length_of(fitted)] * rows, dtype)
     return fitted
 
 
@@ -158,16 +159,26 @@ def wanted_outputs(request: TensorRequest, interface: Interface) -> tuple[Reques
         InvalidInputError: It names one that the model does not have.
     """
     names = interface.output_specs
+    if not request.outputs:
+        return _all_outputs(interface, is_binary=request.is_binary)
     for output in request.outputs:
         if output.name not in names:
             name = output.name[:_MAX_NAME_LENGTH]
             raise InvalidInputError(f"the model has no output {name}; it has {', '.join(names)}")
-    everything = tuple(RequestedOutput(name, request.is_binary) for name in names)
-    wanted = request.outputs or everything
-    for output in wanted:
-        if not output.is_binary and names[output.name].datatype == NO_JSON:
-            raise InvalidInputError(f"output {output.name} is {NO_JSON}: ask for binary data")
+    _check_form(request.outputs, interface)
+    return request.outputs
+
+
+def _all_outputs(interface: Interface, *, is_binary: bool) -> tuple[RequestedOutput, ...]:
+    wanted = tuple(RequestedOutput(name, is_binary) for name in interface.output_specs)
+    _check_form(wanted, interface)
     return wanted
+
+
+def _check_form(wanted: Sequence[RequestedOutput], interface: Interface) -> None:
+    for output in wanted:
+        if not output.is_binary and interface.output_specs[output.name].datatype == NO_JSON:
+            raise InvalidInputError(f"output {output.name} is {NO_JSON}: ask for binary data")
 
 
 def _fit(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:

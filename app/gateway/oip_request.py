@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.artifact import TensorSpec
 from app.errors import InvalidInputError, MalformedBodyError
 from app.interface import BATCH
-from app.tensors import NUMPY_DTYPES, Datatype, Tensors, unpack_texts
+from app.tensors import NUMPY_DTYPES, Datatype, Tensors, to_float32, unpack_texts
 
 _MAX_DIMENSIONS = 8
 _MAX_NAME_LENGTH = 64
@@ -37,12 +37,15 @@ Parameters = dict[str, Any]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
+_NO_DATA = msgspec.Raw()
+
+
 class _Input(msgspec.Struct):
     name: str
     shape: list[Size]
     datatype: str
     parameters: Parameters | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = _NO_DATA
 
 
 class _Output(msgspec.Struct):
@@ -126,10 +129,13 @@ def parse_request(body: bytes, header_length: int) -> TensorRequest:
     """
     view = memoryview(body)
     request = _decode(view[:header_length])
+    inputs = _read_inputs(request.inputs, view[header_length:])
+    if not request.parameters and not request.outputs:
+        return TensorRequest(inputs=inputs, id=request.id or "")
     parameters = request.parameters or {}
     is_binary = _flag(parameters, "binary_data_output", default=False)
     return TensorRequest(
-        inputs=_read_inputs(request.inputs, view[header_length:]),
+        inputs=inputs,
         id=request.id or "",
         outputs=_read_outputs(request.outputs or (), is_binary=is_binary),
         is_binary=is_binary,
@@ -293,10 +299,7 @@ def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
     if depth not in {1, len(one.shape)}:
         raise InvalidInputError(f"input {name}: data must be flat, or nested as its shape")
     try:
-        with np.errstate(over="ignore"):  # the runner refuses what is not finite
-            values = np.array(
-                _data_decoder(datatype, depth).decode(one.data), NUMPY_DTYPES[datatype]
-            )
+        values = _to_array(_data_decoder(datatype, depth).decode(one.data), datatype, depth)
     except msgspec.ValidationError as error:
         raise InvalidInputError(f"input {name}: data: {error}") from error
     except (ValueError, OverflowError) as error:
@@ -308,8 +311,15 @@ def _read_json(one: _Input, datatype: Datatype, name: str) -> NDArray[Any]:
     return values.reshape(one.shape)
 
 
+def _to_array(numbers: list[Any], datatype: Datatype, depth: int) -> NDArray[Any]:
+    if datatype == "FP32" and depth == 1:
+        return to_float32(numbers)
+    with np.errstate(over="ignore"):  # the runner refuses what is not finite
+        return np.array(numbers, NUMPY_DTYPES[datatype])
+
+
 def _has_data(one: _Input) -> bool:
-    return len(memoryview(one.data)) > 0
+    return one.data != _NO_DATA
 
 
 def _opening_brackets(data: msgspec.Raw) -> int:

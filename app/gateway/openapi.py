@@ -29,6 +29,7 @@ STATUS_DESCRIPTIONS = {
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
+    410: "There was such a stream, and it is lost.",
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
     422: "A field, or every series, is wrong; `errors` point to the places.",

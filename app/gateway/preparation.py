@@ -17,7 +17,7 @@ from app.gateway.forecast_schemas import ForecastRequest, Note, Series
 from app.gateway.notes import list_notes
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
-from app.tensors import LARGEST_MAGNITUDE
+from app.tensors import LARGEST_MAGNITUDE, to_float32
 
 _Column = TypeVar("_Column")
 
@@ -270,8 +270,7 @@ def _to_float32(
     values: Sequence[float | None], pointer: str, *, is_single: bool = False
 ) -> NDArray[np.float32]:
     """Convert numbers in one step, null to NaN; too large ones are an error."""
-    with np.errstate(over="ignore"):
-        array = np.array(values, np.float32)
+    array = to_float32(values)
     too_large = np.abs(array) > LARGEST_MAGNITUDE
     if too_large.any():
         place = pointer if is_single else f"{pointer}/{int(too_large.argmax())}"

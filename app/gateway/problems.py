@@ -75,6 +75,12 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.SequenceConflictError: ProblemKind(
         409, "sequence-conflict", "The sequence can not go on"
     ),
+    errors.StreamNotFoundError: ProblemKind(404, "stream-not-found", "There is no such stream"),
+    errors.StreamLostError: ProblemKind(410, "stream-lost", "The stream is lost"),
+    errors.StreamConflictError: ProblemKind(
+        409, "stream-conflict", "The observations do not follow on the stream"
+    ),
+    errors.StreamLimitError: ProblemKind(429, "too-many-streams", "There are too many streams"),
     errors.ModelRefusedError: ProblemKind(422, "model-refused", "The model file is refused"),
     errors.ConfigError: ProblemKind(422, "config-refused", "The model's config.toml is refused"),
     errors.NotSupportedError: ProblemKind(501, "not-supported", "The service does not do this"),

@@ -47,14 +47,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._unfinished_bytes += len(data)
         super().data_received(data)
-        if self._is_waiting and self._unfinished_bytes > MAX_HEADER_BYTES:
+        if not self._is_waiting or self._is_refused:
+            return
+        if self._unfinished_bytes > MAX_HEADER_BYTES:
             self._refuse(431, "headers-too-large", "the request's headers are too large")
+        elif self._timer is None:  # most requests come whole, and need no timer
+            self._expect_headers()
 
     @override
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_waiting = True
-        self._expect_headers()
 
     @override
     def on_headers_complete(self) -> None:

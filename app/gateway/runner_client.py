@@ -25,6 +25,7 @@ from app.errors import (
     RetryableError,
 )
 from app.gateway.affinity import choose_keeper, history_key
+from app.gateway.time_limits import Alarm
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics, load_statistics, statistics_file
@@ -379,11 +380,11 @@ class RunnerConnection(FrameProtocol):
     async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
+        alarm = Alarm(deadline, partial(_expire, call))
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await call
-        except TimeoutError as error:
-            raise DeadlineExceededError("the deadline passed before the answer") from error
+            return await call
+        finally:
+            alarm.cancel()
 
     @override
     def frame_received(self, body: bytes) -> None:
@@ -437,6 +438,11 @@ def _choose(inference: Inference, holders: Sequence[RunnerConnection]) -> Runner
     keeper = holders[choose_keeper(key, [c.name for c in holders])]
     limit = least.outstanding_steps + _MOST_AHEAD * inference.steps
     return keeper if keeper.outstanding_steps <= limit else least
+
+
+def _expire(call: asyncio.Future[Any]) -> None:
+    if not call.done():
+        call.set_exception(DeadlineExceededError("the deadline passed before the answer"))
 
 
 def _no_runner() -> ModelNotReadyError:

@@ -132,7 +132,7 @@ async def _serve(
         change_timeout_s=settings.startup_timeout_s,
     )
     config = uvicorn.Config(
-        create_app(settings, pool, drain),
+        create_app(settings, pool, drain, runners[0].parent),
         http=with_header_timeout(settings.header_timeout_s),
         ws="none",
         lifespan="off",

@@ -1,7 +1,6 @@
 """Forecasts without HTTP: a decoded request in, quantiles out; dialects adapt to this."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from app.gateway.following import follow_rows
 from app.gateway.forecast_schemas import ForecastRequest, Note
 from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
 from app.gateway.runner_client import Inference, Runners
+from app.gateway.time_limits import TimeLimit
 from app.metrics import SERIES
 from app.settings import Settings
 from app.tensors import Tensors
@@ -213,12 +213,12 @@ class ForecastService:
         self, parts: Sequence[Callable[[], Inference]], deadline: float
     ) -> list[Tensors]:
         """Run all parts, each made when its turn comes; the first failure cancels the others."""
-        time_limit = asyncio.timeout(deadline - time.monotonic())
+        time_limit = TimeLimit(deadline)
         try:
-            async with time_limit:
+            with time_limit:
                 return await self._infer_in_turn(parts)
         except TimeoutError as error:
-            if time_limit.expired():
+            if time_limit.expired:
                 raise DeadlineExceededError("the deadline passed before the forecast") from error
             raise
 

@@ -98,7 +98,6 @@ class DynamicBatcher:
         if request.terms.deadline <= self._clock():
             raise DeadlineExceededError("the deadline passed before the model ran")
         self._queue.put(request)
-        self._metrics.observe_queue(self._queue)
         self._idle.clear()
         self._arrived.set()
 
@@ -120,6 +119,7 @@ class DynamicBatcher:
         while True:
             await self._arrived.wait()
             await self._gather()
+            self._metrics.observe_queue(self._queue)
             batch, dropped = self._queue.take(self._clock())
             self._drop(dropped)
             if batch:

@@ -77,8 +77,8 @@ def _check_time(inputs: Tensors, interface: Interface, sizes: dict[str, int]) ->
                 f"dimension {dimension} must be {time + beyond}: {beyond} steps beyond the {TIME}"
             )
     if interface.lengths is not None:
-        lengths = inputs[interface.lengths]
-        if lengths.min() < 1 or lengths.max() > time:
+        lengths = inputs[interface.lengths].tolist()
+        if min(lengths) < 1 or max(lengths) > time:
             raise InvalidInputError(f"{interface.lengths} must be between 1 and {time}")
 
 

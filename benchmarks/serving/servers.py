@@ -76,8 +76,9 @@ async def serving(name: str, model: Path) -> AsyncIterator[Server]:
     """Run a server with the model at ``model``; what it prints goes to a file beside others.
 
     Args:
-        name: ``gatecast``, with one gateway, one runner and its other defaults, or a peer, whose
-            environment is made where it is missing.
+        name: ``gatecast``, with one gateway, one runner, no kept states (the requests come again
+            and again) and its other defaults, or a peer, whose environment is made where it is
+            missing.
         model: A file, for gatecast in its place in a model repository.
     """
     port = _free_port()
@@ -99,6 +100,7 @@ async def serving(name: str, model: Path) -> AsyncIterator[Server]:
 def _command(name: str, port: int, model: Path, scratch: Path) -> list[str]:
     if name == "gatecast":
         options = [f"--port={port}", "--device=cpu", "--gateways=1", "--runners=1"]
+        options.append("--state-cache-bytes=0")
         repository = f"--model-repository={model.parents[2]}"
         return [sys.executable, "-m", "app", "serve", repository, *options]
     python = sys.executable if name == "floor" else str(_environment(name))

@@ -42,7 +42,13 @@ def stranger(locked: FastAPI) -> AsyncClient:
 
 
 def example_path(template: str) -> str:
-    values = {"model_name": "monthly", "model_version": "1", "asset_name": "docs.js", "job_id": "7"}
+    values = {
+        "model_name": "monthly",
+        "model_version": "1",
+        "asset_name": "docs.js",
+        "job_id": "7",
+        "stream_id": "one",
+    }
     return template.format(**values)
 
 

@@ -95,7 +95,7 @@ async def test_metadata_have_the_batch_in_their_shapes(client: AsyncClient) -> N
 
 async def test_config_leaves_the_batch_out(client: AsyncClient) -> None:
     content = (await client.get(f"{MODEL}/versions/1/config")).json()
-    assert (content["max_batch_size"], content["name"]) == (32, "monthly")
+    assert (content["max_batch_size"], content["name"]) == (16, "monthly")
     assert "dynamic_batching" in content
     past_target, sequence_lens = content["input"]
     assert past_target == {

@@ -45,7 +45,7 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.exclude(path_regex=r"/repository/models/").exclude(tag="dialects").parametrize()
+@schema.exclude(path_regex="/repository/models/").exclude(tag=["dialects", "streams"]).parametrize()
 @settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
@@ -53,9 +53,9 @@ def test_answers_keep_to_the_document(case: Case[Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.include(tag="dialects").parametrize()
+@schema.include(tag=["dialects", "streams"]).parametrize()
 @settings(_QUICK, max_examples=8)
-def test_answers_of_dialects_keep_to_the_document(case: Case[Any]) -> None:
+def test_answers_of_dialects_and_streams_keep_to_the_document(case: Case[Any]) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
 
 

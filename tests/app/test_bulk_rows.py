@@ -7,8 +7,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from app.bulk.options import Aim, BulkOptions
+from app.bulk.rows import RowMaker
 from app.bulk.run import BulkRun, BulkSummary
+from app.calendar import Frequency
+from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError
+from app.files.series import FileSeries
 from tests.bulk_runs import EngineForecaster, options_for
 from tests.tiny_artifact import tiny_artifact
 
@@ -60,10 +65,9 @@ async def test_series_whose_future_is_not_told_is_refused(
     rows = rows_of("A", ahead=2) + rows_of("B", ahead=3)
     summary = await run(tmp_path, forecaster, rows)
     assert (summary.num_refused, summary.num_rows) == (1, 3)
-    assert json.loads((tmp_path / "errors.jsonl").read_text()) == {
-        "item_id": "A",
-        "error": "column promo: 3 rows after the last value are needed, and 2 are there",
-    }
+    refusal = json.loads((tmp_path / "errors.jsonl").read_text())
+    assert refusal["item_id"] == "A"
+    assert "column promo must tell 3 steps after the last value" in refusal["error"]
 
 
 async def test_file_without_a_covariate_is_refused(
@@ -73,6 +77,38 @@ async def test_file_without_a_covariate_is_refused(
     run = BulkRun(tmp_path / "data.csv", options_for(tmp_path), tmp_path / "work", forecaster)
     with pytest.raises(InvalidInputError, match="price"):
         await run.run()
+
+
+def test_features_of_the_calendar_follow_the_covariates_of_the_file(
+    forecaster: EngineForecaster,
+) -> None:
+    features = ("month_sin", "month_cos")
+    card = forecaster.model.card.model_copy(
+        update={"calendar_features": features, "past_covariates": ()}
+    )
+    promo = np.arange(NUM_STEPS + 3, dtype=np.float64)
+    start = np.datetime64("2020-02-01", "us")
+    series = FileSeries(
+        item_id="A",
+        target=np.ones(NUM_STEPS),
+        start=start,
+        freq=Frequency.parse("M"),
+        future_covariates={"promo": promo},
+    )
+    aim = Aim.of(BulkOptions(output=Path("o"), errors=Path("e"), horizon=3), card)
+    future = RowMaker(aim).to_row(0, series).future_covariates
+    calendar = CalendarFeatures(features, Frequency.parse("M"), None)
+    assert future[: NUM_STEPS + 3, 0].tolist() == promo.tolist()
+    assert np.isnan(future[NUM_STEPS + 3 :, 0]).all()
+    np.testing.assert_array_equal(
+        future[:, 1:], calendar.compute(start.item(), 0, NUM_STEPS + card.horizon)
+    )
+
+
+def test_model_with_categories_is_refused(forecaster: EngineForecaster) -> None:
+    card = forecaster.model.card.model_copy(update={"static_categories": {"region": ("north",)}})
+    with pytest.raises(InvalidInputError, match="needs categories, region"):
+        Aim.of(BulkOptions(output=Path("o"), errors=Path("e")), card)
 
 
 async def test_series_that_would_leave_the_calendar_is_refused(

@@ -11,6 +11,7 @@ from app.errors import GatecastError, OverloadedError
 from app.interface import Extent
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue, Terms
 from app.tensors import Tensors
+from app.wire import BACKGROUND_PRIORITY
 
 LIMITS = BatchLimits(
     max_batch_size=8,
@@ -21,6 +22,7 @@ LIMITS = BatchLimits(
     max_queue_delay_s=0.0,
 )
 TERMS = Terms(queued_at=0.0, deadline=10.0)
+BACKGROUND = replace(TERMS, priority=BACKGROUND_PRIORITY)
 
 
 def request(
@@ -105,6 +107,22 @@ def test_requests_without_a_group_run_alone() -> None:
     queue.put(request(10, group=None))
     queue.put(request(10, group=None))
     assert [take(queue), take(queue)] == [[10], [10]]
+
+
+def test_background_waits_until_nothing_else_does() -> None:
+    queue = RequestQueue(LIMITS)
+    queue.put(request(20, terms=BACKGROUND, group=None))
+    for _ in range(9):  # more than the runs after which the oldest request is next
+        queue.put(request(10, terms=replace(TERMS, queued_at=5.0)))
+        assert take(queue) == [10]
+    assert take(queue) == [20]
+
+
+def test_change_of_limits_keeps_what_waits_in_the_background() -> None:
+    queue = RequestQueue(LIMITS)
+    queue.put(request(20, terms=BACKGROUND, group=None))
+    queue.change_limits(replace(LIMITS, priority_levels=3))
+    assert take(queue) == [20]
 
 
 def test_full_queue_is_refused_with_a_time_to_retry() -> None:

@@ -85,6 +85,15 @@ async def lose_in_turn(
     return True
 
 
+async def run_beside_live(client: Client, file: bytes) -> bytes:
+    """Run a job that loses nothing, and ask for forecasts meanwhile."""
+    path = await create(client, file)
+    await wait_until_done(client, path, 1)
+    answers = [await client.post(path_of("tiny"), BODY) for _ in range(20)]
+    assert [answer.status for answer in answers] == [200] * 20
+    return await finish(client, path)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "events",
@@ -107,30 +116,10 @@ async def test_result_has_the_same_bytes_whatever_is_lost(
         ):
             path = path or await create(client, file)
             if await lose_in_turn(waiting, service, client, path):
-                undisturbed = await create(client, file)
-                results = [await finish(client, path), await finish(client, undisturbed)]
+                results = [await finish(client, path), await run_beside_live(client, file)]
     rows = results[0].decode().splitlines()[1:]
     assert results[0] == results[1]
     assert [row.split(",")[0].strip('"') for row in rows[::2]] == [
         f"s{index:05}" for index in range(NUM_SERIES)
     ]
     assert len(rows) == 2 * NUM_SERIES
-
-
-async def test_live_requests_are_answered_while_a_job_runs(
-    tiny_repository: Path, tmp_path: Path
-) -> None:
-    async with (
-        serving(tiny_repository, jobs_directory=tmp_path, **SETTINGS) as service,
-        Client(service.port) as client,
-    ):
-        path = await create(client, make_file(NUM_SERIES))
-        await wait_until_done(client, path, 1)
-        answers = [await client.post(path_of("tiny"), BODY) for _ in range(20)]
-        during = (await client.get(path)).json()
-        cancelled = (await client.send("POST", f"{path}/cancel", b"", {})).json()
-        deleted = await client.send("DELETE", path, b"", {})
-        gone = await client.get(path)
-    assert [answer.status for answer in answers] == [200] * 20
-    assert during["state"] == "running"
-    assert (cancelled["state"], deleted.status, gone.status) == ("cancelled", 204, 404)

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from app.models_command import models
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving, write_model
-from tests.e2e.traffic import BODY, path_of
+from tests.e2e.traffic import path_of
 from tests.tiny_artifact import tiny_artifact
 
 NUM_REQUESTS = 200
 FORECAST = path_of("tiny")
+BODY = {"series": [{"target": [float(n) for n in range(1, 13)]}]}
 LOAD = "/v2/repository/models/tiny/load"
 SETTINGS = {"model_control": "explicit", "retire_after_s": 0.3, "access_log": False}
 
@@ -41,7 +42,7 @@ async def table(client: Client) -> list[tuple[str, list[str], float]]:
     return [(entry["version"], entry["labels"], entry["share"]) for entry in index]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_canary_gets_its_share_until_it_is_promoted(tmp_path: Path) -> None:
     sound = [tiny_artifact(context_length=512), tiny_artifact(context_length=512, hidden_size=6)]
     digests = [f"sha256={hashlib.sha256(model).hexdigest()}" for model in sound]
@@ -71,7 +72,7 @@ async def test_canary_gets_its_share_until_it_is_promoted(tmp_path: Path) -> Non
         assert await table(client) == [("2", ["stable"], 1.0)]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_wrong_config_changes_nothing_but_what_the_index_says(tmp_path: Path) -> None:
     for version in (1, 2):
         write_model(tmp_path, tiny_artifact(context_length=512), version=version)

@@ -127,7 +127,7 @@ async def test_clients_read_what_is_served(tiny_repository: Path) -> None:
     assert "binary_tensor_data" in found["server"]["extensions"]
     shapes = {one["name"]: one["shape"] for one in found["model"]["inputs"]}
     assert (shapes["past_target"], shapes["sequence_lens"]) == ([-1, -1], [-1, 1])
-    assert found["config"]["max_batch_size"] == 32
+    assert found["config"]["max_batch_size"] == 16
     (entry,) = found["index"]
     assert len(entry.pop("sha256")) == 64
     assert entry == {"name": "tiny", "version": "1", "state": "READY", "reason": ""}

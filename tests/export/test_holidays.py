@@ -1,18 +1,23 @@
 """A model that needs holidays is served with the version of their package that it learned from."""
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 import pytest
 
-from app.artifact import seal, to_metadata
+from app.artifact import MODEL_FILE, seal, to_metadata
 from app.errors import ArtifactError
 from app.holiday_calendar import HolidayCalendar
 from app.runner.engine import OrtEngine
 from app.runner.loading import load_engine
+from app.runner.vetting import Vetter
 from export.graph import to_bytes
 from tests.tiny_artifact import tiny_artifact
+
+TIMEOUT_S = 60.0
+"""Of vetting; longer than a busy machine makes of it."""
 
 
 def model_with_holidays(package_version: str) -> bytes:
@@ -41,3 +46,28 @@ def test_artifacts_older_than_the_new_fields_still_load() -> None:
     starter = Path(__file__).parents[2] / "model_repository" / "monthly" / "1" / "model.onnx"
     card = load_engine(starter.read_bytes(), "cpu").card
     assert (card.static_categories, card.calendar_features, card.holidays) == ({}, (), None)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "shop" / "1" / MODEL_FILE
+    path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def vetter(tmp_path: Path) -> Iterator[Vetter]:
+    memory = tmp_path / "vetted"
+    with Vetter(tmp_path, max_bytes=2**28, timeout_s=TIMEOUT_S, memory=memory) as vetter:
+        yield vetter
+
+
+def test_vetting_needs_no_file_to_know_the_installed_holidays(vetter: Vetter, file: Path) -> None:
+    file.write_bytes(model_with_holidays(version("holidays")))
+    assert vetter.read(file) == file.read_bytes()
+
+
+def test_vetting_says_which_holidays_are_missing(vetter: Vetter, file: Path) -> None:
+    file.write_bytes(model_with_holidays("0.1"))
+    with pytest.raises(ArtifactError, match="needs the holidays of DE"):
+        vetter.read(file)

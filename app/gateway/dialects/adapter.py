@@ -73,7 +73,7 @@ class Adapter:
         model = question.model
         exchange.name_model(model.model_name, model.model_version, model.digest)
         deadline = exchange.started + self.settings.request_timeout_s
-        async with cancel_when_caller_leaves(request.receive):
+        with cancel_when_caller_leaves(request.receive):
             forecast = await self._service.forecast(
                 question.prepared,
                 question.model,
