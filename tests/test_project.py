@@ -36,8 +36,9 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def test_readme_has_every_setting_with_its_default() -> None:
-    table = README.split("<!-- settings -->\n")[1].split("\n<!-- end of settings -->")[0]
+def test_settings_are_documented_with_their_defaults() -> None:
+    page = (ROOT / "docs/settings.md").read_text()
+    table = page.split("<!-- settings -->\n")[1].split("\n<!-- end of settings -->")[0]
     assert table == settings_table()
 
 
