@@ -67,12 +67,14 @@ class ModelConfig(LimitOverrides):
 
     Attributes:
         device: Where this model runs; ``auto`` is where the service runs.
+        keeps_states: Whether runners keep the states behind its recent histories.
         versions: Which versions are served.
         labels: Names of versions; these are always served.
         traffic: Share of the requests without a version that each label gets.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    keeps_states: bool = True
     versions: VersionPolicy = VersionPolicy(latest=1)
     labels: dict[Label, Version] = {}
     traffic: dict[Label, Share] = {}

@@ -131,9 +131,6 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory of one runner for the states behind recent histories; 0 keeps none.",
     )
-    state_cache_off: str = Field(
-        "", description="Models, by name and between commas, whose states are not kept."
-    )
     stream_store: Path | None = Field(
         None,
         description="SQLite file that keeps streams over restarts; else they end with the service.",
@@ -222,10 +219,6 @@ class Settings(BaseSettings):
     def dialect_names(self) -> tuple[str, ...]:
         """The dialects that are switched on."""
         return tuple(dict.fromkeys(_split(self.dialects)))
-
-    def keeps_states(self, model_name: str) -> bool:
-        """Whether the states behind a model's recent histories are kept."""
-        return self.state_cache_bytes > 0 and model_name not in _split(self.state_cache_off)
 
     @property
     def trusted_webhook_hosts(self) -> tuple[str, ...]:

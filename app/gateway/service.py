@@ -96,7 +96,7 @@ class ForecastService:
         Raises:
             GatecastError: As ``Runners.infer``; then no series has a forecast.
         """
-        if not self._settings.keeps_states(model.model_name):
+        if not (self._settings.state_cache_bytes and model.config.keeps_states):
             owner = None
         chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
         quantiles = await self._forecast_chunks(

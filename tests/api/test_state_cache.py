@@ -1,5 +1,6 @@
 """For whom the gateway lets runners keep states."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -8,9 +9,10 @@ import pytest
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.keys import create_key
+from app.model_config import ModelConfig
 from app.settings import load_settings
 from tests.api.raw import FORECAST_PATH
-from tests.fakes import FakeRunners
+from tests.fakes import FakeRunners, forecaster, make_card
 
 BODY = {"series": [{"target": [1, 2, 3]}]}
 
@@ -47,20 +49,19 @@ async def test_states_belong_to_the_key(tmp_path: Path, runners: FakeRunners) ->
 
 @pytest.mark.parametrize(
     ("settings", "owners"),
-    [
-        ({}, ["", ""]),
-        ({"state_cache_bytes": 0}, [None, None]),
-        ({"state_cache_off": "x, monthly"}, [None, ""]),
-    ],
-    ids=["on", "off", "off for a model"],
+    [({}, ["", None]), ({"state_cache_bytes": 0}, [None, None])],
+    ids=["on", "off"],
 )
-async def test_settings_switch_it_off(
-    runners: FakeRunners, settings: dict[str, object], owners: list[str | None]
+async def test_settings_and_a_models_own_switch_it_off(
+    settings: dict[str, object], owners: list[str | None]
 ) -> None:
+    kept = forecaster("kept", 1, make_card())
+    other = replace(forecaster("other", 1, make_card()), config=ModelConfig(keeps_states=False))
+    runners = FakeRunners(kept, other)
     app = create_app(load_settings(**settings), runners, Drain())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gatecast") as client:
-        for model_name in ("monthly", "free"):
+        for model_name in ("kept", "other"):
             await client.post(f"/v1/models/{model_name}/forecast", json=BODY)
     assert [inference.owner for inference in runners.inferences] == owners
 
