@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Accuracy, Card, TensorSpec, Training
-from app.gateway.runner_client import ChangeAction, Inference, ModelVersion
+from app.gateway.runners import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
 from app.model_config import LabelChange
 from app.runner.engine import Engine

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from app.artifact import Card
 from app.errors import ModelNotFoundError, ModelNotReadyError, NoForecasterError
-from app.gateway.runner_client import ModelVersion, Runners
+from app.gateway.runners import ModelVersion, Runners
 from app.interface import Interface
 from app.model_config import STABLE, ModelConfig
 

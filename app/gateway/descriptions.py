@@ -9,7 +9,7 @@ from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.settings import Settings
 
 

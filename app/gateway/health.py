@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.gateway.catalog import unready_reason
 from app.gateway.drain import Drain
-from app.gateway.runner_client import Runners
+from app.gateway.runners import Runners
 from app.gateway.triton_metrics import render_triton_metrics
 from app.metrics import render_metrics
 

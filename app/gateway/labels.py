@@ -14,7 +14,7 @@ from app.gateway.catalog import Catalog
 from app.gateway.exchange import exchange_of
 from app.gateway.forecast import ModelName
 from app.gateway.label_file import keep_label
-from app.gateway.runner_client import Runners
+from app.gateway.runners import Runners
 from app.model_config import LABEL_PATTERN, LabelChange
 from app.settings import Settings
 

@@ -44,7 +44,7 @@ from app.gateway.openapi import (
 )
 from app.gateway.pages import PageEndpoints, installed_version
 from app.gateway.problems import problem_response
-from app.gateway.runner_client import Runners
+from app.gateway.runners import Runners
 from app.gateway.service import ForecastService
 from app.gateway.stream_routes import (
     STREAM_SCHEMAS,

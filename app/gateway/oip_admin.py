@@ -14,7 +14,7 @@ from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.exchange import exchange_of
 from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.health import HealthEndpoints
-from app.gateway.runner_client import ChangeAction, ModelVersion, Runners
+from app.gateway.runners import ChangeAction, ModelVersion, Runners
 from app.settings import Settings
 from app.statistics import VersionStatistics
 

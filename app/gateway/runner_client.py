@@ -1,4 +1,4 @@
-"""The gateway's end of the sockets to the runners."""
+"""The runners behind a gateway: each request goes to one of them."""
 
 import asyncio
 import contextlib
@@ -6,174 +6,30 @@ import itertools
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Self
 
-import msgspec
-from typing_extensions import override
-
-from app import errors
-from app.artifact import Card
 from app.errors import (
     DeadlineExceededError,
-    EngineError,
-    GatecastError,
     ModelNotReadyError,
     OverloadedError,
-    RetryableError,
 )
 from app.gateway.affinity import choose_keeper, history_key
-from app.gateway.time_limits import Alarm
-from app.interface import Interface
-from app.model_config import LabelChange, ModelConfig
+from app.gateway.runner_connection import RunnerConnection
+from app.gateway.runners import ChangeAction, Inference, ModelVersion
+from app.model_config import LabelChange
 from app.statistics import VersionStatistics, load_statistics, statistics_file
 from app.tensors import Tensors
 from app.wire import (
-    CancelRequest,
-    ChangeReply,
     ChangeRequest,
-    FrameProtocol,
-    InferFailure,
-    InferRequest,
-    InferResult,
     LabelRequest,
-    RunnerStatus,
     SequencePart,
-    ServedModel,
-    StatisticsReply,
-    StatisticsRequest,
-    ToGateway,
-    encode,
-    pack_tensors,
-    unpack_tensors,
 )
 
 _RECONNECT_DELAY_S = 0.05
 _MOST_AHEAD = 16
 """Requests of the same size that a runner may be ahead of another: about one run takes them in."""
-
-_decoder = msgspec.msgpack.Decoder(ToGateway)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """One version of one model.
-
-    Attributes:
-        interface: None where it did not load.
-        reason: Why it did not load; empty where it did.
-        card: None where it did not load, and where it is served as tensors alone.
-        digest: SHA-256 of its file, empty where it did not load.
-        config: How the model is served, all its versions alike.
-        config_refusal: Why the config that lies beside it now does not count.
-    """
-
-    model_name: str
-    model_version: int
-    interface: Interface | None
-    reason: str = ""
-    card: Card | None = None
-    digest: str = ""
-    config: ModelConfig = field(default_factory=ModelConfig)
-    config_refusal: str = ""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can be run."""
-        return self.interface is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Inference:
-    """Rows to run; states may be left out.
-
-    Attributes:
-        deadline: Time of ``time.monotonic()``.
-        steps: Padded steps of all rows.
-        priority: 1 is the highest, 0 leaves it to the service; see also ``BACKGROUND_PRIORITY``.
-        sequence: Where the request stands in a sequence, whose states the runner puts in.
-        owner: Id of the caller's key, where states may be kept for it; None where not.
-    """
-
-    model_name: str
-    model_version: int
-    inputs: Tensors
-    outputs: tuple[str, ...]
-    deadline: float
-    steps: int
-    priority: int = 0
-    sequence: SequencePart | None = None
-    owner: str | None = None
-
-
-ChangeAction = Literal["load", "unload"]
-
-
-class Runners(Protocol):
-    """All runners, as the rest of the gateway sees them."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a runner is connected, has loaded its models and was heard of lately."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``; empty while no runner is connected."""
-        ...
-
-    def models(self) -> Sequence[ModelVersion]:
-        """List every version, ready or not; empty while no runner is connected."""
-        ...
-
-    async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
-        """Sum what all runners have done since the service started, by model and version.
-
-        A runner that is not up, or does not answer in ``timeout_s``, counts with what it has on
-        file, which is all that it ever told.
-        """
-        ...
-
-    async def change(self, action: ChangeAction, model_name: str) -> None:
-        """Load what is new of a model on all runners, or unload it.
-
-        Raises:
-            ModelNotFoundError: There is no such model.
-            ModelRefusedError: A version or its config is not sound; what was served still is.
-            ModelNotReadyError: No runner is up, or one was lost.
-            DeadlineExceededError: A runner did not answer in time.
-        """
-        ...
-
-    async def label(self, model_name: str, change: LabelChange) -> None:
-        """Change a label of a model on all runners.
-
-        Raises:
-            GatecastError: As ``change``.
-            InvalidInputError: The version is not served, and no share of it was named.
-        """
-        ...
-
-    async def infer(self, inference: Inference) -> Tensors:
-        """Run rows on the least loaded runner; cancelling the call cancels the request.
-
-        Where states may be kept, a history goes to the same runner as long as that one is not much
-        busier than the others. A part of a sequence goes to the runner that keeps it.
-
-        Raises:
-            InvalidInputError: The tensors do not fit the model.
-            ModelNotFoundError: No such model.
-            ModelNotReadyError: No runner is up, or the runner was lost.
-            OverloadedError: The queue is full.
-            DeadlineExceededError: The deadline passed first.
-            ShuttingDownError: The runner is draining.
-            EngineError: The run failed.
-            UnknownSequenceError: There is no such sequence.
-            SequenceConflictError: The sequence can not go on.
-        """
-        ...
 
 
 class RunnerPool:
@@ -320,112 +176,6 @@ class RunnerPool:
             await asyncio.sleep(_RECONNECT_DELAY_S)
 
 
-class RunnerConnection(FrameProtocol):
-    """One runner, and the calls that wait for its answers.
-
-    Args:
-        described: Set when the runner has said what it serves.
-        name: The same in all gateways, and after a restart of the runner.
-    """
-
-    def __init__(self, described: asyncio.Event, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self._described = described
-        self.device = ""
-        self.models: tuple[ModelVersion, ...] = ()
-        self.ready_versions: frozenset[tuple[str, int]] = frozenset()
-        self.last_heard_at = time.monotonic()
-        self.outstanding_steps = 0
-        self.lost = asyncio.Event()
-        self._ids = itertools.count(1)
-        self._calls: dict[int, asyncio.Future[Any]] = {}
-
-    async def infer(self, inference: Inference) -> Tensors:
-        """Send rows and wait for theirs; every way out of here forgets the call."""
-        request_id = next(self._ids)
-        frame = encode(_to_request(request_id, inference))
-        self.outstanding_steps += inference.steps
-        try:
-            outputs: Tensors = await self._ask(request_id, frame, inference.deadline)
-            return outputs
-        finally:
-            self.outstanding_steps -= inference.steps
-            if self._calls.pop(request_id, None) is not None:
-                self.send(encode(CancelRequest(request_id)))
-
-    async def statistics(self, deadline: float) -> list[VersionStatistics]:
-        """Ask what the runner's models have done."""
-        request_id = next(self._ids)
-        frame = encode(StatisticsRequest(request_id))
-        try:
-            models: list[VersionStatistics] = await self._ask(request_id, frame, deadline)
-            return models
-        finally:
-            self._calls.pop(request_id, None)
-
-    async def change(
-        self, to_message: Callable[[int], ChangeRequest | LabelRequest], deadline: float
-    ) -> None:
-        """Have the runner do what the message with the given id says."""
-        request_id = next(self._ids)
-        try:
-            await self._ask(request_id, encode(to_message(request_id)), deadline)
-        finally:
-            self._calls.pop(request_id, None)
-
-    async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
-        call = self._calls[request_id] = asyncio.get_running_loop().create_future()
-        self.send(frame)
-        alarm = Alarm(deadline, partial(_expire, call))
-        try:
-            return await call
-        finally:
-            alarm.cancel()
-
-    @override
-    def frame_received(self, body: bytes) -> None:
-        self.last_heard_at = time.monotonic()
-        match _decoder.decode(body):
-            case InferResult() as result:
-                self._settle(result.id, unpack_tensors(result.outputs))
-            case InferFailure() as failure:
-                if call := self._take(failure.id):
-                    call.set_exception(_to_error(failure))
-            case StatisticsReply() as reply:
-                self._settle(reply.id, reply.models)
-            case ChangeReply() as reply:
-                self._settle(reply.id, None)
-            case RunnerStatus() as status:
-                self._describe(status)
-            case _:
-                pass
-
-    def _settle(self, request_id: int, result: object) -> None:
-        if call := self._take(request_id):
-            call.set_result(result)
-
-    @override
-    def closed(self) -> None:
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            if not call.done():
-                call.set_exception(ModelNotReadyError("the runner was lost; it is being replaced"))
-        self.lost.set()
-
-    def _describe(self, status: RunnerStatus) -> None:
-        self.device = status.device
-        self.models = tuple(_to_model_version(model) for model in status.models)
-        self.ready_versions = frozenset(
-            (model.model_name, model.model_version) for model in self.models if model.is_ready
-        )
-        self._described.set()
-
-    def _take(self, request_id: int) -> asyncio.Future[Any] | None:
-        call = self._calls.pop(request_id, None)
-        return None if call is None or call.done() else call
-
-
 def _choose(inference: Inference, live: Sequence[RunnerConnection]) -> RunnerConnection:
     """Return the runner that keeps the states of the first history, else the least loaded one."""
     if len(live) == 1:
@@ -442,44 +192,5 @@ def _choose(inference: Inference, live: Sequence[RunnerConnection]) -> RunnerCon
     return keeper if keeper.outstanding_steps <= limit else least
 
 
-def _expire(call: asyncio.Future[Any]) -> None:
-    if not call.done():
-        call.set_exception(DeadlineExceededError("the deadline passed before the answer"))
-
-
 def _no_runner() -> ModelNotReadyError:
     return ModelNotReadyError("the runner is not up; it is being started again")
-
-
-def _to_request(request_id: int, inference: Inference) -> InferRequest:
-    return InferRequest(
-        id=request_id,
-        model_name=inference.model_name,
-        model_version=inference.model_version,
-        deadline=inference.deadline,
-        inputs=pack_tensors(inference.inputs),
-        outputs=list(inference.outputs),
-        priority=inference.priority,
-        sequence=inference.sequence,
-        owner=inference.owner,
-    )
-
-
-def _to_model_version(model: ServedModel) -> ModelVersion:
-    return ModelVersion(
-        model.model_name,
-        model.model_version,
-        interface=Interface.from_json(model.interface) if model.interface else None,
-        reason=model.reason,
-        card=Card.model_validate_json(model.card) if model.card else None,
-        digest=model.digest,
-        config=ModelConfig.model_validate_json(model.config),
-        config_refusal=model.config_refusal,
-    )
-
-
-def _to_error(failure: InferFailure) -> GatecastError:
-    kind = getattr(errors, failure.error, EngineError)
-    if issubclass(kind, RetryableError):
-        return kind(failure.message, failure.retry_after_s)
-    return kind(failure.message)

@@ -20,7 +20,7 @@ from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.following import follow_rows
 from app.gateway.forecast_schemas import ForecastRequest, Note
 from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
-from app.gateway.runner_client import Inference, Runners
+from app.gateway.runners import Inference, Runners
 from app.gateway.time_limits import TimeLimit
 from app.metrics import SERIES
 from app.settings import Settings

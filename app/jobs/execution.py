@@ -9,7 +9,7 @@ from app.bulk.run import BulkRun
 from app.bulk.run import Progress as BulkProgress
 from app.errors import GatecastError
 from app.files.raw import FileLimits
-from app.gateway.runner_client import Runners
+from app.gateway.runners import Runners
 from app.jobs.desk import JobDesk
 from app.jobs.forecaster import RunnerForecaster
 from app.jobs.job import Job, Progress

@@ -17,7 +17,7 @@ from app.errors import (
     RetryableError,
 )
 from app.gateway.catalog import Catalog
-from app.gateway.runner_client import Inference, Runners
+from app.gateway.runners import Inference, Runners
 from app.jobs.job import JobOptions
 from app.settings import Settings
 from app.tensors import Tensors

@@ -16,7 +16,8 @@ from pathlib import Path
 import uvloop
 
 from app.errors import StartupError, StorageError
-from app.gateway.runner_client import RunnerPool, Runners
+from app.gateway.runner_client import RunnerPool
+from app.gateway.runners import Runners
 from app.jobs.desk import JobDesk
 from app.jobs.destinations import DestinationRules
 from app.jobs.execution import JobExecution

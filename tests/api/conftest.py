@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.settings import Settings, load_settings
 from tests.fakes import FakeRunners, forecaster, make_card
 

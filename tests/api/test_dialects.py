@@ -13,7 +13,7 @@ from httpx import ASGITransport, AsyncClient
 from app.errors import StartupError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.interface import Interface
 from app.settings import load_settings
 from app.tensors import Tensors

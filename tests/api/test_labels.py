@@ -12,7 +12,7 @@ from httpx import ASGITransport, AsyncClient
 from app.gateway.catalog import Catalog
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.model_config import ModelConfig
 from app.settings import load_settings
 from tests.fakes import FakeRunners, forecaster, make_card

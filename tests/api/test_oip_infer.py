@@ -17,7 +17,7 @@ from app.errors import DeadlineExceededError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
 from app.gateway.oip_routes import INFER_EXAMPLE
-from app.gateway.runner_client import Inference
+from app.gateway.runners import Inference
 from app.keys import create_key
 from app.runner.checks import check_inputs
 from app.runner.engine import OrtEngine

@@ -5,7 +5,7 @@ from httpx import AsyncClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.gateway.drain import Drain
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.gateway.triton_metrics import TRITON_METRICS
 from app.statistics import VersionStatistics
 from tests.fakes import LEVELS, FakeRunners

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.runner.engine import OrtEngine
 from app.runner.trial import find_interface
 from app.settings import load_settings

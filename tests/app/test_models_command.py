@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from app.errors import RemoteError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app
-from app.gateway.runner_client import ModelVersion
+from app.gateway.runners import ModelVersion
 from app.keys import create_key
 from app.model_config import ModelConfig
 from app.models_command import default_url, models

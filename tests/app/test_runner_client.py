@@ -23,7 +23,8 @@ from app.errors import (
     OverloadedError,
     UnknownSequenceError,
 )
-from app.gateway.runner_client import Inference, RunnerPool
+from app.gateway.runner_client import RunnerPool
+from app.gateway.runners import Inference
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine, OrtEngine
 from app.runner.ledger import Ledger
