@@ -4,6 +4,7 @@ Every case runs in a process of its own. Prints a table and writes
 benchmarks/results/file_streaming.json.
 """
 
+import itertools
 import json
 import multiprocessing
 import resource
@@ -91,18 +92,15 @@ def measure(kind: FileFormat, num_items: int, *, by_time: bool) -> Figures:
 
 
 def main() -> None:
-    """Measure all of it."""
-    results: dict[str, Figures] = {}
-    for kind in ("parquet", "csv"):
-        for by_time in (False, True):
-            for num_items in SIZES:
-                order = "time" if by_time else "item"
-                name = f"{kind} in order of {order}, {num_items} series"
-                results[name] = measure(kind, num_items, by_time=by_time)
-                print(name, results[name], flush=True)
+    """Measure all of it; what is measured is kept at once."""
     environment = describe_environment(more_packages=("pyarrow",))
-    content = {"environment": environment, "results": results}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    results: dict[str, Figures] = {}
+    for num_items, kind, by_time in itertools.product(SIZES, ("parquet", "csv"), (False, True)):
+        name = f"{kind} in order of {'time' if by_time else 'item'}, {num_items} series"
+        results[name] = measure(kind, num_items, by_time=by_time)
+        print(name, results[name], flush=True)
+        content = {"environment": environment, "results": results}
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
