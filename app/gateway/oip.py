@@ -130,7 +130,7 @@ async def _encode(
 
 
 async def _respond(answer: TensorAnswer, accept_encoding: str) -> Response:
-    headers = [_VARY]
+    headers: list[tuple[bytes, bytes]] = [_VARY]
     if answer.header_length is None:
         headers.append(_JSON)
     else:  # of the bytes before compression
