@@ -25,6 +25,7 @@ from benchmarks.environment import describe_environment
 RESULTS = Path(__file__).parent / "results" / "file_streaming.json"
 NUM_STEPS = 100
 SIZES = (10_000, 100_000)
+KINDS: tuple[FileFormat, ...] = ("parquet", "csv")
 ITEMS_AT_A_TIME = 1000
 
 Figures = dict[str, float | int | str]
@@ -95,7 +96,7 @@ def main() -> None:
     """Measure all of it; what is measured is kept at once."""
     environment = describe_environment(more_packages=("pyarrow",))
     results: dict[str, Figures] = {}
-    for num_items, kind, by_time in itertools.product(SIZES, ("parquet", "csv"), (False, True)):
+    for num_items, kind, by_time in itertools.product(SIZES, KINDS, (False, True)):
         name = f"{kind} in order of {'time' if by_time else 'item'}, {num_items} series"
         results[name] = measure(kind, num_items, by_time=by_time)
         print(name, results[name], flush=True)
