@@ -47,6 +47,7 @@ def example_path(template: str) -> str:
         "model_version": "1",
         "asset_name": "docs.js",
         "job_id": "7",
+        "label": "stable",
         "stream_id": "one",
     }
     return template.format(**values)

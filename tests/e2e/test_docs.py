@@ -122,9 +122,11 @@ def test_every_command_is_run_somewhere() -> None:
     assert [line for line in unknown if not line.startswith("gatecast keys")] == []
 
 
-def test_commands_of_training_are_those_of_the_readme() -> None:
+def test_first_commands_of_training_are_those_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert all(f".venv/bin/{line}\n" in readme for line in commands("training"))
+    first = [line for line in commands("training") if "examples/" in line]
+    assert first
+    assert all(f".venv/bin/{line}\n" in readme for line in first)
 
 
 def test_every_script_is_run_somewhere() -> None:

@@ -63,4 +63,4 @@ async def test_vertex_names_port_and_routes(tiny_repository: Path) -> None:
         want = await native(client, TARGET, [0.2])
         answer = (await client.post(environment["AIP_PREDICT_ROUTE"], body)).json()
     assert health.status == 200
-    assert answer["predictions"] == [{"quantiles": want}]
+    assert answer["predictions"] == [{"quantiles": want, "notes": ["short_history"]}]
