@@ -27,6 +27,8 @@ _PACKAGES = {
 }
 _SCRIPTS = {"floor": "floor_asgi.py", "litserve": "litserve_app.py", "triton": "triton_start.py"}
 _KINDS = {"app.gateway.server": "gateway", "app.runner.main": "runner"}
+_PASSING = "app.runner.vetting_child"
+"""Ends when it has had nothing to do for a while."""
 _SYSTEM_PYTHON = Path("/usr/bin/python3.11")
 """Triton's stub links to the system's libpython."""
 _START_TIMEOUT_S = 90
@@ -147,6 +149,8 @@ def _group(processes: list[int]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for pid in processes:
         command = Path(f"/proc/{pid}/cmdline").read_text()
+        if _PASSING in command:
+            continue
         kind = next((name for module, name in _KINDS.items() if module in command), "server")
         groups.setdefault(kind, []).append(pid)
     return groups

@@ -48,9 +48,9 @@ def main(port: int, model: Path, scratch: Path) -> None:
         "http-port": port,
         "allow-grpc": "false",
         "allow-metrics": "false",
-        "disable-auto-complete-config": "true",
     }
-    os.execv(program, [program, *(f"--{name}={value}" for name, value in options.items())])  # noqa: S606
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    os.execv(program, [program, "--disable-auto-complete-config", *arguments])  # noqa: S606
 
 
 if __name__ == "__main__":
