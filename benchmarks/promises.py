@@ -115,7 +115,7 @@ def bad_requests() -> dict[str, tuple[str, bytes, dict[str, str]]]:
         "only nulls": b'{"series": [{"target": [null, null]}]}',
         "unknown field": b'{"series": [{"target": [1]}], "colour": 1}',
         "horizon 0": b'{"series": [{"target": [1]}], "horizon": 0}',
-        "horizon too long": b'{"series": [{"target": [1]}], "horizon": 25}',
+        "horizon too long": b'{"series": [{"target": [1]}], "horizon": 49}',
         "200 levels": f'{{"series": [{{"target": [1]}}], "quantile_levels": {levels}}}'.encode(),
         "truncated JSON": good[:-5],
         "NaN": b'{"series": [{"target": [1, NaN]}]}',

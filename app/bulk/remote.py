@@ -7,6 +7,7 @@ text. The only module of ``app.bulk`` that speaks HTTP.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -121,7 +122,7 @@ class _Service:
         self._pool.clear()
 
     def _check(self, answer: BaseHTTPResponse) -> BaseHTTPResponse:
-        if answer.status == 200:  # noqa: PLR2004
+        if answer.status == HTTPStatus.OK:
             return answer
         try:
             refusal = msgspec.json.decode(answer.data, type=_Refusal)

@@ -50,24 +50,14 @@ class ArrowFile(RawFile):
             if limits.max_decoded_bytes is not None:
                 self._refuse_compressed()
             with self._open() as (schema, _):
-                self._names: list[str] = schema.names
+                self.column_names = schema.names
         except _DAMAGE as error:
             raise _not_arrow(error) from error
-        check_columns(self._names)
-
-    @property
-    @override
-    def column_names(self) -> Sequence[str]:
-        return self._names
-
-    @property
-    @override
-    def separator(self) -> str | None:
-        return None
+        check_columns(self.column_names)
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
-        names = list(self._names if columns is None else columns)
+        names = list(self.column_names if columns is None else columns)
         row = 1
         try:
             with self._open() as (_, batches):

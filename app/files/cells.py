@@ -27,7 +27,7 @@ _WITH_POINT = r"^[+-]?[0-9]+\.[0-9]+$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
 _MONTH_LENGTH = len("2024-01")
 _MAX_SHOWN = 40
-_NO_STAMP = dt.datetime(1970, 1, 1)  # noqa: DTZ001
+_NO_STAMP = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stands for a missing stamp, which has no zone
 _LONGEST_VALUE = 200
 """No number and no stamp is longer: such a text of a dictionary is cut."""
 

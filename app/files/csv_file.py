@@ -39,17 +39,17 @@ class CsvFile(RawFile):
     def __init__(self, source: Source, encoding: str | None) -> None:
         self._text = Utf8Text(source, encoding)
         num_blank, header = self._read_header()
-        self._separator = max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
-        names = _split(header, self._separator)
+        self.separator = max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
+        names = _split(header, self.separator)
         if len(names) > MAX_COLUMNS:
             raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
         if "" in names:
             raise InvalidInputError(f"row 1: column {names.index('') + 1} has no name")
         has_names = any(not _is_number(name) for name in names)
         numbered = [f"column {index + 1}" for index in range(len(names))]
-        self._names = names if has_names else numbered
+        self.column_names = names if has_names else numbered
         self._num_skipped = num_blank + int(has_names)
-        check_columns(self._names)
+        check_columns(self.column_names)
 
     def _read_header(self) -> tuple[int, str]:
         """Return the first line that is not blank, and how many are before it."""
@@ -61,22 +61,12 @@ class CsvFile(RawFile):
             self._text.check()
             raise MalformedBodyError("row 1 is too long") from None
 
-    @property
-    @override
-    def column_names(self) -> Sequence[str]:
-        return self._names
-
-    @property
-    @override
-    def separator(self) -> str | None:
-        return self._separator
-
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
         row = self._num_skipped + 1
         with open_native(self._text.source) as file:
             try:
-                for batch in self._open(file, columns or self._names):
+                for batch in self._open(file, columns or self.column_names):
                     yield RawPiece(pa.Table.from_batches([batch]), row)
                     row += batch.num_rows
             except pa.ArrowInvalid as error:
@@ -89,10 +79,10 @@ class CsvFile(RawFile):
             pyarrow.csv.ReadOptions(
                 use_threads=False,
                 block_size=_BLOCK_BYTES,
-                column_names=self._names,
+                column_names=self.column_names,
                 skip_rows=self._num_skipped,
             ),
-            pyarrow.csv.ParseOptions(delimiter=self._separator, newlines_in_values=True),
+            pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=False,

@@ -32,26 +32,16 @@ class JsonLinesFile(RawFile):
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._names: list[str] = []
+        self.column_names = []
         first = next(self._read(), None)
         if first is None:
             raise MalformedBodyError("the file is empty")
-        self._names = first.table.column_names
-        check_columns(self._names)
-
-    @property
-    @override
-    def column_names(self) -> Sequence[str]:
-        return self._names
-
-    @property
-    @override
-    def separator(self) -> str | None:
-        return None
+        self.column_names = first.table.column_names
+        check_columns(self.column_names)
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
-        names = self._names if columns is None else columns
+        names = self.column_names if columns is None else columns
         for piece in self._read():
             found, count = set(piece.table.column_names), piece.table.num_rows
             cells = [piece.table[n] if n in found else pa.nulls(count) for n in names]

@@ -42,23 +42,13 @@ class ParquetFile(RawFile):
                 schema = file.schema_arrow
         except _DAMAGE as error:
             raise _not_parquet(error) from error
-        self._names: list[str] = schema.names
-        check_columns(self._names)
+        self.column_names = schema.names
+        check_columns(self.column_names)
         self._texts = [field.name for field in schema if pa.types.is_string(field.type)]
-
-    @property
-    @override
-    def column_names(self) -> Sequence[str]:
-        return self._names
-
-    @property
-    @override
-    def separator(self) -> str | None:
-        return None
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
-        names = list(self._names if columns is None else columns)
+        names = list(self.column_names if columns is None else columns)
         num_rows = max(1, min(PIECE_ROWS, _MAX_CELLS // max(1, len(names))))
         row = 1
         try:

@@ -61,17 +61,15 @@ class RawPiece:
 
 
 class RawFile(Protocol):
-    """A file that can be read again and again; its columns are known before."""
+    """A file that can be read again and again; its columns are known before.
 
-    @property
-    @abstractmethod
-    def column_names(self) -> Sequence[str]:
-        """All of them, in the order of the file."""
+    Attributes:
+        column_names: All of them, in the order of the file.
+        separator: What separates the cells of a CSV file; None in others.
+    """
 
-    @property
-    @abstractmethod
-    def separator(self) -> str | None:
-        """What separates the cells of a CSV file."""
+    column_names: Sequence[str]
+    separator: str | None = None
 
     @abstractmethod
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:

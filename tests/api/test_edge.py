@@ -2,7 +2,6 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from httpx import AsyncClient
@@ -12,6 +11,7 @@ from app.gateway.drain import Drain
 from app.logs import configure_logging, make_handler
 from app.settings import load_settings
 from tests.api.raw import FORECAST_PATH
+from tests.captured_log import captured_log, lines_of
 from tests.fakes import FakeRunners
 
 SECRET = 9177.25
@@ -20,18 +20,8 @@ ONE = {"series": [{"item_id": "Kettle", "target": [SECRET]}]}
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    handler, logger = make_handler(stream), logging.getLogger("gatecast")
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield stream
-    logger.removeHandler(handler)
-    logger.setLevel(before)
-
-
-def lines(log: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]
+    with captured_log(make_handler) as stream:
+        yield stream
 
 
 async def test_sane_request_id_is_kept(client: AsyncClient) -> None:
@@ -47,7 +37,7 @@ async def test_other_request_ids_are_replaced(client: AsyncClient, given: str) -
 
 async def test_one_line_per_request(client: AsyncClient, log: io.StringIO) -> None:
     answer = await client.post(FORECAST_PATH, json=ONE, headers={"X-Request-ID": "r1"})
-    (line,) = lines(log)
+    (line,) = lines_of(log)
     assert line["route"] == "/v1/models/{model_name}/forecast"
     assert (line["method"], line["status"], line["request_id"]) == ("POST", 200, "r1")
     assert (line["bytes"], line["model_name"]) == (len(answer.content), "monthly")
@@ -69,7 +59,7 @@ async def test_failure_is_logged_with_traceback_and_request_id(
 ) -> None:
     runners.error = ZeroDivisionError("boom")
     await client.post(FORECAST_PATH, json=ONE, headers={"X-Request-ID": "r2"})
-    failure, access = lines(log)
+    failure, access = lines_of(log)
     assert "Traceback" in failure["exception"]
     assert (failure["request_id"], access["status"]) == ("r2", 500)
 
