@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.errors import StartupError
 from app.garbage import collect_rarely
 from app.gateway.drain import Drain
+from app.gateway.handshakes import stop_handshakes
 from app.gateway.main import create_app
 from app.gateway.protocol import with_header_timeout
 from app.gateway.runner_client import RunnerPool
@@ -26,6 +27,8 @@ from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
 
+_HANDSHAKE_S = 0.2
+"""For connections that have begun to be complete: some round trips of a wide network."""
 _LAST_CALL_S = 2.0
 _TICK_S = 0.05
 _KEEP_ALIVE_S = 75
@@ -64,7 +67,10 @@ class GatewayServer(uvicorn.Server):
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # The kernel has completed connections that the loop, which accepts one a turn, has not seen
-        # yet; closing the listener would reset them, so nothing comes between the two.
+        # yet; closing the listener would reset them. So no further ones begin, and all are taken.
+        for listener in sockets or []:
+            stop_handshakes(listener)
+        await asyncio.sleep(_HANDSHAKE_S)
         waiting: list[socket.socket] = []
         for server, listener in zip(self.servers, sockets or [], strict=True):
             waiting += _accept_all(listener)

@@ -66,6 +66,8 @@ class Vetter:
         self._memory = memory
         self._child: _Child | None = None
         self._is_closed = False
+        self._closing = threading.Lock()
+        """So that no child begins once ``_is_closed``: nobody would kill it."""
         self._worker = ThreadPoolExecutor(1, "vetting")
         self._ahead: dict[Path, Future[_Outcome | None]] = {}
         self._memory.mkdir(exist_ok=True)
@@ -81,9 +83,10 @@ class Vetter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._is_closed = True
-        if self._child is not None:
-            self._child.kill()  # what waits for it has its answer then
+        with self._closing:
+            self._is_closed = True
+            if self._child is not None:
+                self._child.kill()  # what waits for it has its answer then
         self._worker.shutdown()
         self._drop_child()
 
@@ -145,11 +148,13 @@ class Vetter:
 
     def _ask(self, trial: Trial, model: bytes) -> Verdict | None:
         """Return what the child says, or None where it is lost: it may have been idle too long."""
-        if self._is_closed:
-            return None
-        if self._child is None:
-            self._child = _Child()
-        verdict = self._child.ask(trial, model)
+        with self._closing:
+            if self._is_closed:
+                return None
+            if self._child is None:
+                self._child = _Child()
+            child = self._child
+        verdict = child.ask(trial, model)
         if verdict is None:
             self._drop_child()
         return verdict
