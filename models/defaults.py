@@ -34,6 +34,9 @@ class Recipe:
         input_noise: As in ``NetworkConfig``.
         max_steps: Optimiser steps of a network on the log axis.
         num_members: Networks in the forecaster.
+        anchor_share: As in ``NetworkConfig``.
+        anchor_smoothing: As in ``NetworkConfig``.
+        width: As in ``NetworkConfig``.
     """
 
     longest_season: float
@@ -42,10 +45,14 @@ class Recipe:
     input_noise: float
     max_steps: int
     num_members: int
+    anchor_share: float = 0.0
+    anchor_smoothing: float = 0.9
+    width: float = 1.0
 
 
 _RECIPES = (
-    Recipe(1, (0, 6), 0.3, 0.0, 120, 6),  # yearly, and everything without a season
+    # yearly, and everything without a season
+    Recipe(1, (0, 6), 0.3, 0.0, 120, 6, anchor_share=0.6, width=0.95),
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
     Recipe(7, (4, 2), 0.05, 0.0, 150, 2),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
@@ -110,6 +117,9 @@ def choose_config(
         "input_noise": recipe.input_noise,
         "num_cycles": min(max(1, context_length // season - 1), _MOST_CYCLES),
         "num_members": recipe.num_members,
+        "anchor_share": recipe.anchor_share,
+        "anchor_smoothing": recipe.anchor_smoothing,
+        "width": recipe.width,
         "transform": "identity" if items.has_negative_values else "both",
         "is_nonnegative": not items.has_negative_values,
     }

@@ -115,7 +115,8 @@ class Member(nn.Module):
         rows, last = torch.arange(batch, device=values.device), lengths - 1
         place = rows * time + last
         encoded_last = pick(encoded, last * batch + rows)
-        quantiles = self._quantiles(encoded_last, pick(values, place)).double()
+        anchor = pick(features.anchor, place)
+        quantiles = self._quantiles(encoded_last, pick(values, place), anchor).double()
         if self.config.transform == "identity":  # on a log axis the unit is one
             quantiles = quantiles * pick(features.scale, place)[:, None, None].double()
         origin = pick(features.level, place)[:, None] + pick(features.season, place).double()
@@ -140,7 +141,9 @@ class Member(nn.Module):
         season = _at_steps(features.season, origins)
         return StepForecasts(
             quantiles=self._quantiles(
-                _at_steps(encoded.transpose(0, 1), origins), _at_steps(values, origins)
+                _at_steps(encoded.transpose(0, 1), origins),
+                _at_steps(values, origins),
+                _at_steps(features.anchor, origins),
             ),
             base=level.unsqueeze(-1) + season.double(),
             scale=features.scale.gather(1, origins),
@@ -205,13 +208,17 @@ class Member(nn.Module):
             final.append(next_state)
         return encoded, final
 
-    def _quantiles(self, encoded: Tensor, values: Tensor) -> Tensor:
+    def _quantiles(self, encoded: Tensor, values: Tensor, anchor: Tensor) -> Tensor:
         """Map ``(..., hidden_size)`` and ``(..., num_features)`` to quantiles of ``QuantileHead``.
+
+        Not in training, which would undo it, they are drawn to ``anchor`` ``(..., horizon)``.
 
         Logarithms are kept near those of the window: after a collapse the like of which training
         never saw, their exponentials would know no bounds.
         """
         quantiles: Tensor = self.head(torch.cat([encoded, values], -1))
+        if not self.training:
+            quantiles = self._draw_to(anchor, quantiles)
         if self.config.transform != "log":
             return quantiles
         window = values[..., : self.config.window]  # relative to the newest value
@@ -219,6 +226,14 @@ class Member(nn.Module):
         lowest = window.amin(-1).clamp(max=0) - _LARGEST_EXCESS
         bounded = torch.minimum(quantiles, highest[..., None, None])
         return torch.maximum(bounded, lowest[..., None, None])
+
+    def _draw_to(self, anchor: Tensor, quantiles: Tensor) -> Tensor:
+        share, width = self.config.anchor_share, self.config.width
+        if share == 0 and width == 1:
+            return quantiles
+        median = quantiles[..., self.head.median, None]
+        drawn = median + share * (anchor.unsqueeze(-1) - median)
+        return drawn + width * (quantiles - median)
 
     def _zero_states(self, batch: int) -> list[State]:
         shape = (1, batch, self.config.hidden_size)
