@@ -210,6 +210,31 @@ class SequenceCard(_Frozen):
             raise ValueError("a model has a pooling, unless it tags")
         return self
 
+    @model_validator(mode="after")
+    def _check_tensors(self) -> Self:
+        for given, wanted in (self.inputs, self._wanted_inputs), (self.outputs, self._wanted_outputs):
+            if {spec.name: spec for spec in given} != {spec.name: spec for spec in wanted}:
+                names = ", ".join(f"{spec.name} {spec.datatype} {spec.shape}" for spec in wanted)
+                raise ValueError(f"the tensors of this task must be {names}")
+        return self
+
+    @property
+    def _wanted_inputs(self) -> tuple[TensorSpec, ...]:
+        shape = ("batch", "time", len(self.features))
+        return (
+            TensorSpec(name="sequence", datatype="FP32", shape=shape),
+            TensorSpec(name="sequence_lens", datatype="INT32", shape=("batch",)),
+        )
+
+    @property
+    def _wanted_outputs(self) -> tuple[TensorSpec, ...]:
+        if self.task == "regress":
+            shape: tuple[int | str, ...] = ("batch", len(self.targets))
+            return (TensorSpec(name="values", datatype="FP32", shape=shape),)
+        steps = ("time",) if self.task == "tag" else ()
+        shape = ("batch", *steps, len(self.classes))
+        return (TensorSpec(name="probabilities", datatype="FP32", shape=shape),)
+
 
 AnyCard = Card | SequenceCard
 
