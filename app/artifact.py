@@ -212,7 +212,8 @@ class SequenceCard(_Frozen):
 
     @model_validator(mode="after")
     def _check_tensors(self) -> Self:
-        for given, wanted in (self.inputs, self._wanted_inputs), (self.outputs, self._wanted_outputs):
+        pairs = (self.inputs, self._wanted_inputs), (self.outputs, self._wanted_outputs)
+        for given, wanted in pairs:
             if {spec.name: spec for spec in given} != {spec.name: spec for spec in wanted}:
                 names = ", ".join(f"{spec.name} {spec.datatype} {spec.shape}" for spec in wanted)
                 raise ValueError(f"the tensors of this task must be {names}")

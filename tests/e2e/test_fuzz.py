@@ -29,6 +29,13 @@ model_version = 1
 # one millisecond is allowed, and then 504 is the right answer
 X-Request-Timeout-Ms = "20000"
 
+# models that classify, regress and tag
+[[operations]]
+include-tag = "sequences"
+
+[operations.parameters]
+model_name = "single"
+
 [phases.coverage]
 generate-duplicate-query-parameters = true
 """
