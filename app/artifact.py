@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.calendar import Frequency
 from app.calendar_features import CALENDAR_FEATURES, CalendarFeatures
@@ -190,7 +190,7 @@ class SequenceCard(_Frozen):
     """What the probabilities were calibrated with; 1 where they were not."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    states: tuple[()] = ()
+    states: tuple[StateSpec, ...] = Field((), max_length=0)
     """None: a sequence is read as a whole."""
     training: Training
     accuracy: tuple[TaskAccuracy, ...] = ()

@@ -130,7 +130,7 @@ def _join_steps(values: Sequence[_Step], card: SequenceCard, pointer: str) -> ND
     try:
         flat = to_float32(cast("list[float | None]", [*steps]))
     except ValueError as error:
-        raise _wrong_step(values, 0, pointer) from error
+        raise _wrong_step(values, None, pointer) from error
     too_large = np.abs(flat) > LARGEST_MAGNITUDE
     if too_large.any():
         step, feature = divmod(int(too_large.argmax()), width)
@@ -146,9 +146,9 @@ def _are_lists_of(values: Sequence[_Step], width: int) -> bool:
         return False
 
 
-def _wrong_step(values: Sequence[_Step], width: int, pointer: str) -> InvalidInputError:
-    """Find the first step that is no list of ``width``; 0 stands for a number alone."""
-    sizes = (len(step) if isinstance(step, list) else 0 for step in values)
+def _wrong_step(values: Sequence[_Step], width: int | None, pointer: str) -> InvalidInputError:
+    """Find the first step that is no list of ``width``; None stands for a number alone."""
+    sizes = (len(step) if isinstance(step, list) else None for step in values)
     place = next(place for place, size in enumerate(sizes) if size != width)
-    wanted = f"{width} numbers in a list, one for each feature" if width else "a number"
+    wanted = "a number" if width is None else f"{width} numbers in a list, one for each feature"
     return InvalidInputError(f"each step must be {wanted}", f"{pointer}/{place}")

@@ -30,7 +30,6 @@ _QUICK = settings(
     suppress_health_check=list(HealthCheck),
 )
 _PATIENCE_S = 60
-_OTHERS = ["dialects", "streams", "sequences"]
 schema = schemathesis.openapi.from_asgi("/openapi.json", application)
 
 
@@ -46,7 +45,11 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.exclude(path_regex="/repository/models/").exclude(tag=_OTHERS).parametrize()
+@(
+    schema.exclude(path_regex="/repository/models/")
+    .exclude(tag=["dialects", "streams", "sequences"])
+    .parametrize()
+)
 @settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
@@ -54,9 +57,16 @@ def test_answers_keep_to_the_document(case: Case[Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.include(tag=_OTHERS).parametrize()
+@schema.include(tag=["dialects", "streams"]).parametrize()
 @settings(_QUICK, max_examples=8)
-def test_answers_of_other_routes_keep_to_the_document(case: Case[Any]) -> None:
+def test_answers_of_dialects_and_streams_keep_to_the_document(case: Case[Any]) -> None:
+    case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@schema.include(path="/v1/models/{model_name}/tag").parametrize()
+@settings(_QUICK, max_examples=8)
+def test_answers_of_tasks_keep_to_the_document(case: Case[Any]) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
 
 

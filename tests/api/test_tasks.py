@@ -152,6 +152,7 @@ REFUSED = {
         "either values or features",
     ),
     "no steps": ('{"sequences": [{"values": []}]}', "/sequences/0/values", "at least 1 step"),
+    "empty step": ('{"sequences": [{"values": [[]]}]}', "/sequences/0/values/0", "2 numbers"),
     "no steps by name": (
         '{"sequences": [{"features": {"load": [], "heat": []}}]}',
         "/sequences/0/features",
@@ -234,8 +235,9 @@ async def test_fault_is_pointed_to(client: AsyncClient, case: tuple[str, str, st
     assert text in problem["detail"]
 
 
-async def test_list_among_numbers_is_pointed_to(client: AsyncClient) -> None:
-    body = {"sequences": [{"values": [1, 2, [3]]}]}
+@pytest.mark.parametrize("wrong", [[3], []], ids=["list", "empty list"])
+async def test_list_among_numbers_is_pointed_to(client: AsyncClient, wrong: list[int]) -> None:
+    body = {"sequences": [{"values": [1, None, wrong, 2]}]}
     problem = (await client.post("/v1/models/single/tag", json=body)).json()
     assert problem["errors"][0]["pointer"] == "/sequences/0/values/2"
     assert "must be a number" in problem["detail"]
