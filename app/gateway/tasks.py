@@ -51,7 +51,7 @@ class TaskEndpoints:
         bodies: Bodies,
         settings: Settings,
     ) -> None:
-        self.task = task
+        self._task: SequenceTask = task
         self._service = service
         self._catalog = catalog
         self._bodies = bodies
@@ -106,7 +106,7 @@ class TaskEndpoints:
     def _find(self, scope: Scope, model_name: str, model_version: str | None) -> SequenceModel:
         if model_version is None:
             model_version = self._catalog.draw(model_name, header_of(scope, TRAFFIC_KEY))
-        model = self._catalog.find_sequence_model(model_name, model_version, self.task)
+        model = self._catalog.find_sequence_model(model_name, model_version, self._task)
         exchange_of(scope).name_model(model.model_name, model.model_version, model.digest)
         return model
 
