@@ -46,6 +46,8 @@ class Features(NamedTuple):
     """``(batch, time, horizon)``, expected deviation from the level at each step ahead"""
     scale: Tensor
     """``(batch, time)``, unit of the network's outputs on the transformed axis"""
+    floor: Tensor
+    """``(batch, time)``, what smaller values are raised to before their logarithm; float64"""
     anchor: Tensor
     """``(batch, time, horizon)``, a damped trend from the level, in units of ``scale``"""
     transformed: Tensor
@@ -142,6 +144,7 @@ class CausalFeatures(nn.Module):
             level=level.squeeze(-1),
             season=ahead,
             scale=scale.squeeze(-1),
+            floor=_floor(totals[SUM_ABSOLUTE], totals[COUNT]).squeeze(-1),
             anchor=self._anchor(adjusted - level, lag_observed, totals, scale),
             transformed=axis.new,
             observed=axis.observed[:, self.config.tail_length :],
@@ -163,10 +166,19 @@ class CausalFeatures(nn.Module):
         """Divide differences on the transformed axis by their unit, which is one on a log axis."""
         return values if self.config.transform == "log" else values / scale
 
-    def restore(self, transformed: Tensor) -> Tensor:
-        """Take float64 numbers from the transformed axis to the target's units."""
+    def restore(self, transformed: Tensor, floor: Tensor) -> Tensor:
+        """Take float64 numbers from the transformed axis to the target's units.
+
+        On the axis of logarithms, what is at the floor or below it becomes zero, of which the floor
+        is the image; from twice the floor on, numbers are what they are.
+
+        Args:
+            transformed: ``(batch, ...)``.
+            floor: That of ``Features``, of a shape that spreads over ``transformed``.
+        """
         if self.config.transform == "log":
-            return transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+            values = transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+            return torch.minimum(values, (2 * (values - floor)).clamp(min=0))
         lowest = 0.0 if self.config.is_nonnegative else -_LARGEST_FLOAT
         return transformed.clamp(lowest, _LARGEST_FLOAT)
 
@@ -180,8 +192,8 @@ class CausalFeatures(nn.Module):
         counted = torch.stack([new.abs(), is_new.float()], -1).double().cumsum(1)
         counts = sums[:, None, :SUM_LEVEL] + counted
         if self.config.transform == "log":
-            floor = _FLOOR_SHARE * counts[..., 0] / counts[..., 1].clamp(min=1)
-            new = torch.maximum(new, floor.float().clamp(min=_TINY))
+            floor = _floor(counts[..., SUM_ABSOLUTE], counts[..., COUNT])
+            new = torch.maximum(new, floor.float())
         observed = torch.cat([~recent_target.isnan(), is_new], 1)  # (batch, tail + time)
         kept = torch.cat([recent_target, new], 1)
         transformed = torch.where(observed, self._transform(kept), 0.0)
@@ -317,6 +329,10 @@ def _phase_choice(config: NetworkConfig) -> Tensor:
     ahead = -half - 1 - torch.arange(config.horizon)
     phases = torch.cat([back, ahead]) % config.season
     return functional.one_hot(phases, config.season).T.float()
+
+
+def _floor(sum_absolute: Tensor, count: Tensor) -> Tensor:
+    return (_FLOOR_SHARE * sum_absolute / count.clamp(min=1)).clamp(min=_TINY)
 
 
 def _mean(values: Tensor) -> Tensor:

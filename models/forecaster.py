@@ -86,7 +86,9 @@ class Forecaster(nn.Module):
         for member in self.list_members():
             steps = member.forecast_steps(inputs, origins)
             distance = steps.quantiles.double() * steps.scale[..., None, None]
-            quantiles.append(member.features.restore(distance + steps.base.unsqueeze(-1)))
+            transformed = distance + steps.base.unsqueeze(-1)
+            floor = steps.floor[..., None, None]
+            quantiles.append(member.features.restore(transformed, floor))
         return _mean(quantiles)
 
     def initial_state(self, batch: int) -> dict[str, Tensor]:

@@ -29,6 +29,8 @@ class StepForecasts(NamedTuple):
     """``(batch, num_origins, horizon)``, transformed axis, float64"""
     scale: Tensor
     """``(batch, num_origins)``"""
+    floor: Tensor
+    """``(batch, num_origins)``, that of ``Features``"""
     transformed: Tensor
     """``(batch, time)``, the target on the transformed axis, zero where missing, float64"""
     observed: Tensor
@@ -120,7 +122,8 @@ class Member(nn.Module):
         if self.config.transform == "identity":  # on a log axis the unit is one
             quantiles = quantiles * pick(features.scale, place)[:, None, None].double()
         origin = pick(features.level, place)[:, None] + pick(features.season, place).double()
-        return self.features.restore(origin.unsqueeze(-1) + quantiles), next_states
+        floor = pick(features.floor, place)[:, None, None]
+        return self.features.restore(origin.unsqueeze(-1) + quantiles, floor), next_states
 
     def forecast_steps(self, inputs: dict[str, Tensor], origins: Tensor) -> StepForecasts:
         """Forecast from many steps of each series at once, all in one pass.
@@ -147,6 +150,7 @@ class Member(nn.Module):
             ),
             base=level.unsqueeze(-1) + season.double(),
             scale=features.scale.gather(1, origins),
+            floor=features.floor.gather(1, origins),
             transformed=features.transformed,
             observed=features.observed,
         )

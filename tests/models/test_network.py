@@ -175,6 +175,13 @@ def test_later_value_changes_nothing_before_it(transform: Transform) -> None:
     assert not torch.equal(one.inputs[:, 40:], other.inputs[:, 40:])
 
 
+def test_logarithms_at_the_floor_are_zeros() -> None:
+    floor = torch.tensor(0.5, dtype=torch.float64)
+    values = torch.tensor([0.0, 0.4, 0.5, 0.75, 1.0, 1.5, 80.0], dtype=torch.float64)
+    restored = CausalFeatures(CONFIG).restore(values.log(), floor)
+    assert_close(restored.float(), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 80.0]))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000),
