@@ -45,9 +45,9 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
         "input_noise": (str(config.input_noise), recipe_for),
-        "anchor": (
-            f"{config.anchor_share:.0%} damped trend",
-            f"{recipe_for}; what a network makes of a trend is drawn to it",
+        "anchor_share": (
+            f"{config.anchor_share:g}",
+            f"{recipe_for}: how far forecasts are drawn to a damped trend",
         ),
     }
 
