@@ -41,7 +41,7 @@ class Features(NamedTuple):
     inputs: Tensor
     """``(batch, time, num_features)``"""
     level: Tensor
-    """``(batch, time)``, newest observed value, transformed and without its season; float64"""
+    """``(batch, time)``, newest observed value or mean, transformed and without season; float64"""
     season: Tensor
     """``(batch, time, horizon)``, expected deviation from the level at each step ahead"""
     scale: Tensor
@@ -81,6 +81,7 @@ class CausalFeatures(nn.Module):
     phase_offsets: Tensor
     phase_choice: Tensor
     newest_first: Tensor
+    level_weights: Tensor
     anchor_weights: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -94,7 +95,8 @@ class CausalFeatures(nn.Module):
             "phase_offsets": season - torch.arange(season),
             "phase_choice": _phase_choice(config),
             "newest_first": torch.arange(window, 0, -1.0),
-            "anchor_weights": (1 - config.anchor_smoothing) ** torch.arange(window).double(),
+            "level_weights": _falling_weights(config.level_smoothing, window),
+            "anchor_weights": _falling_weights(config.anchor_smoothing, window),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant, persistent=False)
@@ -274,9 +276,15 @@ class CausalFeatures(nn.Module):
     def _level(
         self, adjusted: Tensor, lag_observed: Tensor, share: Tensor, totals: tuple[Tensor, ...]
     ) -> Tensor:
-        newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
+        if self.config.level_smoothing < 1:
+            weights = lag_observed * self.level_weights
+            weight = weights.sum(-1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
+            recent = (adjusted * weights).sum(-1, keepdim=True) / weight
+        else:
+            newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
+            recent = adjusted.gather(-1, newest)
         mean = totals[SUM_LEVEL] / totals[COUNT].clamp(min=1)
-        return torch.where(share > 0, adjusted.gather(-1, newest), mean)
+        return torch.where(share > 0, recent, mean)
 
     def _scale(self, totals: tuple[Tensor, ...]) -> Tensor:
         if self.config.transform == "log":
@@ -309,7 +317,7 @@ class CausalFeatures(nn.Module):
         if not self.config.anchor_share:
             return torch.zeros_like(scale) * ahead.float()
         weights = lag_observed * self.anchor_weights  # (batch, time, window), float64
-        weight = weights.sum(-1, keepdim=True).clamp(min=_TINY)
+        weight = weights.sum(-1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
         level = (window * weights).sum(-1, keepdim=True) / weight  # (batch, time, 1)
         age = (weights * torch.arange(self.config.window, device=window.device)).sum(-1, True)
         num_changes = totals[COUNT_CHANGE]
@@ -329,6 +337,10 @@ def _phase_choice(config: NetworkConfig) -> Tensor:
     ahead = -half - 1 - torch.arange(config.horizon)
     phases = torch.cat([back, ahead]) % config.season
     return functional.one_hot(phases, config.season).T.float()
+
+
+def _falling_weights(smoothing: float, count: int) -> Tensor:
+    return (1 - smoothing) ** torch.arange(count).double()
 
 
 def _floor(sum_absolute: Tensor, count: Tensor) -> Tensor:
