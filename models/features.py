@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from models.config import NetworkConfig, Transform
+from models.anchor import DampedTrend
+from models.config import NetworkConfig
 
 _TINY = 1e-12
 _LARGEST_LOG = 85.0
@@ -24,11 +25,9 @@ _LARGEST_FEATURE = 20.0
 _SMALLEST_SCALE = 1e-30
 _SMALLEST_SQUARE = 1e-60
 _FLOOR_SHARE = 0.01
-SHRINKAGE = 2.0  # of the anchor's trend: it counts in full after many changes
 _LEAST_OBSERVED_SHARE = 0.8
 _ROUNDING = 2e-7  # of float32, relative; absolute on logarithms
 
-DAMPING: dict[Transform, float] = {"log": 0.6, "identity": 0.85}  # of the anchor's trend
 
 SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION = range(7)
 SUM_CHANGE, COUNT_CHANGE = 7, 8
@@ -308,22 +307,11 @@ class CausalFeatures(nn.Module):
     def _anchor(
         self, window: Tensor, lag_observed: Tensor, totals: tuple[Tensor, ...], scale: Tensor
     ) -> Tensor:
-        """Follow part of the mean change from an exponentially weighted mean of the window.
-
-        So does the Theta method (Hyndman and Billah (2003), Unmasking the Theta method, Int. J.
-        Forecasting 19): half a linear trend from a level by exponential smoothing.
-        """
-        ahead = torch.arange(1.0, self.config.horizon + 1, device=window.device).double()
         if not self.config.anchor_share:
-            return torch.zeros_like(scale) * ahead.float()
-        weights = lag_observed * self.anchor_weights  # (batch, time, window), float64
-        weight = weights.sum(-1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
-        level = (window * weights).sum(-1, keepdim=True) / weight  # (batch, time, 1)
-        age = (weights * torch.arange(self.config.window, device=window.device)).sum(-1, True)
-        num_changes = totals[COUNT_CHANGE]
-        trend = totals[SUM_CHANGE] / (num_changes + SHRINKAGE).clamp(min=1) / self.config.season
-        steps = age / weight + ahead  # (batch, time, horizon)
-        anchor = level + DAMPING[self.config.transform] * trend * steps
+            return scale.expand(-1, -1, self.config.horizon)  # that nobody reads
+        mean_change = totals[SUM_CHANGE] / totals[COUNT_CHANGE].clamp(min=1)
+        trend = DampedTrend(mean_change / self.config.season, totals[COUNT_CHANGE])
+        anchor = trend.follow(window, lag_observed * self.anchor_weights, self.config)
         return self.in_units(anchor.float(), scale)
 
     def _age(self, totals: tuple[Tensor, ...]) -> Tensor:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.tensors import LARGEST_MAGNITUDE
+from models.anchor import DAMPING, SHRINKAGE
 from models.config import NetworkConfig, Transform
-from models.features import DAMPING, SHRINKAGE, CausalFeatures
+from models.features import CausalFeatures
 from models.forecaster import Forecaster
 from models.recurrent import Cell
 
