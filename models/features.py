@@ -211,8 +211,8 @@ class CausalFeatures(nn.Module):
         if self.config.anchor_share:
             change, known = self._change(axis)
             added += [change, known.double()]
-        added = torch.stack(added, -1).cumsum(1)
-        return torch.cat([counts, sums[:, None, SUM_LEVEL:] + added], -1)
+        so_far = sums[:, None, SUM_LEVEL:] + torch.stack(added, -1).cumsum(1)
+        return torch.cat([counts, so_far], -1)
 
     def _transform(self, kept: Tensor) -> Tensor:
         return (
