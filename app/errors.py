@@ -10,7 +10,8 @@ GatecastError
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ForbiddenError               the caller is known, or needs no key, but may not do this
 ├── ModelNotFoundError           no such model or version
-├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
+├── NoForecasterError            the model has another task, or takes and gives tensors alone
+├── WrongTaskError               the model does not classify, regress or tag, as was asked
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
 ├── SequenceConflictError        a sequence can not go on: its model or its past is another
 ├── StreamNotFoundError          a stream that was never made, or was deleted
@@ -91,7 +92,11 @@ class ModelNotFoundError(GatecastError):
 
 
 class NoForecasterError(GatecastError):
-    """The model is served as tensors alone: its file has no card."""
+    """The model has another task, or none: then its file has no card."""
+
+
+class WrongTaskError(GatecastError):
+    """The model does not classify, regress or tag, as was asked."""
 
 
 class UnknownSequenceError(GatecastError):

@@ -143,7 +143,7 @@ class FakeRunners:
         if self.engine is not None:
             return self.engine.run(inference.inputs, inference.outputs)
         card = next(v.card for v in self.versions if v.model_version == inference.model_version)
-        assert card is not None
+        assert isinstance(card, Card)
         lengths = inference.inputs["sequence_lens"]
         rows = [
             [drift_forecast(target[:length], card.horizon, level) for level in card.quantile_levels]

@@ -179,8 +179,7 @@ def _engine() -> tuple[OrtEngine, Device]:
     if wanted == "cuda" or (wanted == "auto" and cuda_is_usable()):
         device = "cuda"
     engine = OrtEngine.from_bytes(_given["model"], device)
-    if not engine.has_card:
-        raise ArtifactError("the model has no card: it makes no forecasts")
+    _ = engine.card  # raises where it makes no forecasts
     engine.check_golden_case()
     return engine, device
 

@@ -13,8 +13,10 @@ import onnxruntime as ort
 
 from app.artifact import (
     MODEL_FILE,
+    AnyCard,
     Card,
     GoldenCase,
+    SequenceCard,
     TensorSpec,
     check_seal,
     is_plain_model,
@@ -32,6 +34,8 @@ Device = Literal["cpu", "cuda"]
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
+_ANSWERS = frozenset({"quantiles", "probabilities", "values"})
+"""Outputs of artifacts that are answers; the states beside them may hold NaN."""
 _FATAL = 4
 _MAX_LENGTH = 200
 # An error begins with its number and the places in ONNX Runtime's source; the reason comes last.
@@ -84,7 +88,7 @@ class OrtEngine:
         digest: str,
         interface: Interface,
         *,
-        card: Card | None = None,
+        card: AnyCard | None = None,
         golden_case: GoldenCase | None = None,
     ) -> None:
         self.digest = digest
@@ -95,6 +99,7 @@ class OrtEngine:
         self._session = session
         self._card = card
         self._golden_case = golden_case
+        self._answers = _ANSWERS if card is not None else frozenset[str]()
 
     @classmethod
     def from_bytes(
@@ -149,9 +154,9 @@ class OrtEngine:
         return "cuda" if _CUDA_PROVIDER in self.providers else "cpu"
 
     @property
-    def has_card(self) -> bool:
-        """Whether it is a forecaster; a plain model has neither card nor golden case."""
-        return self._card is not None
+    def any_card(self) -> AnyCard | None:
+        """The card of an artifact, whatever its task; a plain model has none."""
+        return self._card
 
     @property
     def card(self) -> Card:
@@ -160,13 +165,24 @@ class OrtEngine:
         Raises:
             ArtifactError: It is none.
         """
-        if self._card is None:
-            raise ArtifactError("the model has no card: it is served as tensors")
+        if not isinstance(self._card, Card):
+            raise ArtifactError(f"the model is no forecaster: {_describe(self._card)}")
+        return self._card
+
+    @property
+    def sequence_card(self) -> SequenceCard:
+        """The card of a model that classifies, regresses or tags.
+
+        Raises:
+            ArtifactError: It does nothing of that.
+        """
+        if not isinstance(self._card, SequenceCard):
+            raise ArtifactError(f"the model reads no sequences: {_describe(self._card)}")
         return self._card
 
     @property
     def golden_case(self) -> GoldenCase:
-        """The golden case of a forecaster.
+        """The golden case of an artifact.
 
         Raises:
             ArtifactError: It is none.
@@ -181,7 +197,7 @@ class OrtEngine:
         Raises:
             EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those),
             or the run failed.
-            ModelOutputError: A quantile of a forecaster is not finite.
+            ModelOutputError: A number that an artifact answers with is not finite.
         """
         for name, array in inputs.items():
             if not array.size:
@@ -194,8 +210,9 @@ class OrtEngine:
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise EngineError(f"model run failed: {_first_line(error)}") from error
         results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
-        if self.has_card and "quantiles" in results and not np.isfinite(results["quantiles"]).all():
-            raise ModelOutputError("the model gave numbers that are not finite")
+        for name in self._answers & results.keys():
+            if not np.isfinite(results[name]).all():
+                raise ModelOutputError("the model gave numbers that are not finite")
         return results
 
     def check_golden_case(self) -> None:
@@ -234,6 +251,10 @@ def _declared_spec(node: ort.NodeArg) -> TensorSpec:
             for axis, size in enumerate(node.shape)
         ),
     )
+
+
+def _describe(card: AnyCard | None) -> str:
+    return "it has no card and is served as tensors" if card is None else f"its task is {card.task}"
 
 
 def cuda_is_usable() -> bool:

@@ -15,7 +15,7 @@ import uvloop
 
 from app import metrics
 from app.errors import StartupError
-from app.example import example_request
+from app.example import example_request, summarize
 from app.lifeline import (
     NOT_NEEDED_STATUS,
     STARTUP_FAILURE_STATUS,
@@ -219,13 +219,17 @@ def _limits_of(settings: Settings) -> BatchLimits:
 def _report_of(model: LoadedModel) -> ModelReport:
     if model.engine is None:
         return ModelReport(model.model_name, model.model_version, reason=model.reason)
-    if not model.engine.has_card:
+    card = model.engine.any_card
+    if card is None:
         names = ", ".join(spec.name for spec in model.engine.interface.inputs)
         return ModelReport(model.model_name, model.model_version, f"tensors, from {names}")
-    card = model.engine.card
-    summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
-    example = json.dumps(example_request(card))
-    return ModelReport(model.model_name, model.model_version, summary, example)
+    return ModelReport(
+        model.model_name,
+        model.model_version,
+        summarize(card),
+        json.dumps(example_request(card)),
+        task=card.task,
+    )
 
 
 if __name__ == "__main__":
