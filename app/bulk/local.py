@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, Card, find_versions
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
-from app.errors import ArtifactError, EngineError, ModelNotFoundError, ModelOutputError
+from app.errors import EngineError, ModelNotFoundError, ModelOutputError
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.tensors import Tensors
 
