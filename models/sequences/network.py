@@ -153,7 +153,7 @@ class SequenceNetwork(nn.Module):
 
     def _zero_state(self, lengths: Tensor) -> tuple[Tensor, ...]:
         directions = 2 if self.config.is_bidirectional else 1
-        shape = (directions, len(lengths), self.config.hidden_size)
+        shape = (directions, lengths.shape[0], self.config.hidden_size)  # len() would fix the size
         return (torch.zeros(shape, device=lengths.device),) * num_states(self.config.cell)
 
 
