@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.calendar import Frequency
 from app.calendar_features import CALENDAR_FEATURES, CalendarFeatures
@@ -190,7 +190,7 @@ class SequenceCard(_Frozen):
     """What the probabilities were calibrated with; 1 where they were not."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    states: tuple[()] = ()
+    states: tuple[StateSpec, ...] = Field((), max_length=0)
     """None: a sequence is read as a whole."""
     training: Training
     accuracy: tuple[TaskAccuracy, ...] = ()
@@ -209,6 +209,32 @@ class SequenceCard(_Frozen):
         if (self.pooling is None) != (self.task == "tag"):
             raise ValueError("a model has a pooling, unless it tags")
         return self
+
+    @model_validator(mode="after")
+    def _check_tensors(self) -> Self:
+        pairs = (self.inputs, self._wanted_inputs), (self.outputs, self._wanted_outputs)
+        for given, wanted in pairs:
+            if {spec.name: spec for spec in given} != {spec.name: spec for spec in wanted}:
+                names = ", ".join(f"{spec.name} {spec.datatype} {spec.shape}" for spec in wanted)
+                raise ValueError(f"the tensors of this task must be {names}")
+        return self
+
+    @property
+    def _wanted_inputs(self) -> tuple[TensorSpec, ...]:
+        shape = ("batch", "time", len(self.features))
+        return (
+            TensorSpec(name="sequence", datatype="FP32", shape=shape),
+            TensorSpec(name="sequence_lens", datatype="INT32", shape=("batch",)),
+        )
+
+    @property
+    def _wanted_outputs(self) -> tuple[TensorSpec, ...]:
+        if self.task == "regress":
+            shape: tuple[int | str, ...] = ("batch", len(self.targets))
+            return (TensorSpec(name="values", datatype="FP32", shape=shape),)
+        steps = ("time",) if self.task == "tag" else ()
+        shape = ("batch", *steps, len(self.classes))
+        return (TensorSpec(name="probabilities", datatype="FP32", shape=shape),)
 
 
 AnyCard = Card | SequenceCard

@@ -79,6 +79,11 @@ class ServedModel:
         rest = [v for v in ready if v.model_version not in config.shared_versions]
         return (stable or rest or ready or self.versions)[-1]
 
+    @property
+    def may_forecast(self) -> bool:
+        """Whether its default version makes forecasts, or may once it is ready."""
+        return not self.default.is_ready or isinstance(self.default.card, Card)
+
     def labels_of(self, model_version: int) -> list[str]:
         """Return the labels that name a version, in alphabetical order."""
         labels = self.config.labels.items()
