@@ -33,7 +33,9 @@ GatecastError
 │   └── ShuttingDownError        the process is draining
 ├── DeadlineExceededError        the caller's time ran out first
 ├── EngineError                  a model run failed
-│   └── ModelOutputError         a model run gave numbers that are not finite
+│   ├── ModelOutputError         a model run gave numbers that are not finite
+│   ├── OutOfMemoryError         a model run needs more memory than there is
+│   └── DeviceLostError          no model runs in this process any more
 ├── ArtifactError                a model file is broken, damaged or not ours
 ├── BulkRunError                 a bulk run can not begin, go on or forecast anything
 ├── RemoteError                  a running service that a command speaks to refuses or is away
@@ -189,6 +191,14 @@ class EngineError(GatecastError):
 
 class ModelOutputError(EngineError):
     """A model run gave numbers that are not finite."""
+
+
+class OutOfMemoryError(EngineError):
+    """A model run needs more memory than there is; one of fewer rows may not."""
+
+
+class DeviceLostError(EngineError):
+    """The GPU gave an error that only another process can leave behind."""
 
 
 class ArtifactError(GatecastError):

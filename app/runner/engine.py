@@ -23,7 +23,13 @@ from app.artifact import (
     load_card,
     load_golden_case,
 )
-from app.errors import ArtifactError, EngineError, ModelOutputError
+from app.errors import (
+    ArtifactError,
+    DeviceLostError,
+    EngineError,
+    ModelOutputError,
+    OutOfMemoryError,
+)
 from app.interface import Interface
 from app.tensors import Datatype, Tensors
 
@@ -42,6 +48,12 @@ _MAX_LENGTH = 200
 _ORT_PREFIXES = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned |/onnxruntime_src/\S+ "
 )
+_NO_MEMORY = re.compile(
+    r"Failed to allocate memory|std::bad_alloc|CUDA failure 2:|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+)
+_LOST = re.compile(r"CUDA failure (?:214|700|702|709|710|714|715|716|717|718|719|999):")
+"""ECC error, illegal address, launch timeout, destroyed context, assertion, faults of kernels:
+after these every call fails until the process ends. CUDA Runtime API, ``cudaError``."""
 _DATATYPES: Mapping[str, Datatype] = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -197,6 +209,8 @@ class OrtEngine:
         Raises:
             EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those),
             or the run failed.
+            OutOfMemoryError: There is not enough memory for so many rows.
+            DeviceLostError: This process can run nothing any more.
             ModelOutputError: A number that an artifact answers with is not finite.
         """
         for name, array in inputs.items():
@@ -208,7 +222,7 @@ class OrtEngine:
         try:
             ran = self._session.run(list(outputs), feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base
-            raise EngineError(f"model run failed: {_first_line(error)}") from error
+            raise _run_error(error) from error
         results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
         for name in self._answers & results.keys():
             if not np.isfinite(results[name]).all():
@@ -296,6 +310,14 @@ def _providers(device: Device, gpu_mem_limit_bytes: int) -> list[Any]:
     if gpu_mem_limit_bytes:
         options["gpu_mem_limit"] = str(gpu_mem_limit_bytes)
     return [(_CUDA_PROVIDER, options), _CPU_PROVIDER]
+
+
+def _run_error(error: Exception) -> EngineError:
+    text = str(error)
+    kind = OutOfMemoryError if _NO_MEMORY.search(text) else EngineError
+    if _LOST.search(text):
+        kind = DeviceLostError
+    return kind(f"model run failed: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
