@@ -27,6 +27,7 @@ from models.report import (
     describe_steps,
 )
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
+from models.sequences.checkpoint import is_sequence_checkpoint
 from models.training import TrainingOptions
 from models.tuning import load_series_for, plan_tuning
 
@@ -209,6 +210,11 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     model: give it data that reach further than those it learned from. The rivals are those of
     statsforecast, one fit a window.
     """
+    if is_sequence_checkpoint(checkpoint):
+        raise InvalidInputError(
+            f"{checkpoint} holds no forecaster, so there is nothing to look back from; "
+            "`gatecast score` scores models that classify, regress or tag"
+        )
     trained = load_checkpoint(checkpoint)
     config = trained.network.config
     items, found = load_series_for(trained, data, given["freq"])

@@ -181,7 +181,7 @@ def _run_stage(
     curve = LearningCurve()
     line = ProgressLine(place.console, stage.title, stage.options.max_steps)
     last = place.directory / f"{stage.name}.ckpt"
-    with _quiet(), line, Interruption() as interruption:
+    with quiet_lightning(), line, Interruption() as interruption:
         trainer = _make_trainer(stage, place.directory, [curve, line, interruption])
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -248,7 +248,7 @@ def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> light
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice on loaders and devices; none of it applies here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
