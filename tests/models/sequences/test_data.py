@@ -56,7 +56,7 @@ def test_steps_may_lack_a_tag(tmp_path: Path) -> None:
     assert found.num_untagged == 1
 
 
-WRONG = {
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "answer that changes": ("item_id,x,label\na,1,u\na,2,v\n", {}, "label, row 3.*from row 2"),
     "no answer": ("item_id,x,label\na,1,u\nb,2,\n", {}, "label, row 3"),
     "no number": ("item_id,x,label\na,1,u\nb,two,v\n", {"features": ("x",)}, "x, row 3: 'two'"),
@@ -66,7 +66,11 @@ WRONG = {
         "label, row 3: 'high'",
     ),
     "no item": ("item_id,x,label\na,1,u\n,2,v\n", {}, "item_id, row 3"),
-    "step twice": ("item_id,ds,x,label\na,1,1,u\na,1,2,u\nb,1,1,v\n", {}, "ds, row 3: '1' comes twice"),
+    "step twice": (
+        "item_id,ds,x,label\na,1,1,u\na,1,2,u\nb,1,1,v\n",
+        {},
+        "ds, row 3: '1' comes twice",
+    ),
     "unknown column": ("item_id,x,label\na,1,u\n", {"features": ("y",)}, "column y is not in"),
     "one class": ("item_id,x,label\na,1,u\nb,1,u\n", {}, "label holds 1 classes"),
     "new class": (
