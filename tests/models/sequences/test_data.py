@@ -66,7 +66,11 @@ WRONG = {
         "label, row 3: 'high'",
     ),
     "no item": ("item_id,x,label\na,1,u\n,2,v\n", {}, "item_id, row 3"),
-    "step twice": ("item_id,ds,x,label\na,1,1,u\na,1,2,u\nb,1,1,v\n", {}, "ds, row 3: '1' comes twice"),
+    "step twice": (
+        "item_id,ds,x,label\na,1,1,u\na,1,2,u\nb,1,1,v\n",
+        {},
+        "ds, row 3: '1' comes twice",
+    ),
     "unknown column": ("item_id,x,label\na,1,u\n", {"features": ("y",)}, "column y is not in"),
     "one class": ("item_id,x,label\na,1,u\nb,1,u\n", {}, "label holds 1 classes"),
     "new class": (
