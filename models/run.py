@@ -13,8 +13,9 @@ from app.errors import InvalidInputError
 from app.holiday_calendar import HolidayCalendar
 from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint
 from models.config import NetworkConfig
-from models.fitting import Fit, fit_forecaster
+from models.fitting import Fit, Place, fit_forecaster
 from models.picture import draw_learning_curve
+from models.processes import ALONE, Processes
 from models.series import SeriesSet
 from models.training import TrainingOptions
 
@@ -76,6 +77,21 @@ def prepare_directory(plan: Plan, directory: Path) -> bool:
     return False
 
 
+def check_directory(plan: Plan, directory: Path) -> None:
+    """Check that the main process has prepared ``directory`` for ``plan``, as this one knows it.
+
+    Raises:
+        InvalidInputError: It is not the same directory, or not the same plan.
+    """
+    begun = directory / WORK_DIRECTORY / _PLAN_FILE
+    if not begun.exists():
+        raise InvalidInputError(
+            f"{directory} is not what the first process has there: all processes must share it"
+        )
+    if json.loads(begun.read_text())["digest"] != plan.digest:
+        raise InvalidInputError("the processes were given different data or options")
+
+
 def clear_directory(directory: Path) -> None:
     """Remove a forecaster and unfinished work from ``directory``, and nothing else."""
     (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
@@ -83,8 +99,12 @@ def clear_directory(directory: Path) -> None:
         shutil.rmtree(directory / WORK_DIRECTORY)
 
 
-def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoint:
+def train_forecaster(
+    plan: Plan, directory: Path, console: Console, processes: Processes = ALONE
+) -> Checkpoint:
     """Train in a prepared ``directory``, and write the checkpoint and the learning curve into it.
+
+    Of several processes the main one writes.
 
     Raises:
         KeyboardInterrupt: The user stopped it; a run of the same plan continues.
@@ -94,11 +114,12 @@ def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoin
         plan.items,
         plan.config,
         options=plan.options,
-        directory=work,
-        console=console,
+        place=Place(work, console, processes),
         start=plan.start.network if plan.start else None,
     )
     checkpoint = _to_checkpoint(plan, fit)
+    if not processes.is_main:
+        return checkpoint
     draw_learning_curve(fit.checks, directory / PICTURE_FILE)
     save_checkpoint(checkpoint, directory)
     shutil.rmtree(work)

@@ -77,6 +77,11 @@ class SeriesSet:
     calendar_features: tuple[str, ...] = ()
 
     @property
+    def lengths(self) -> list[int]:
+        """Steps of each series."""
+        return [len(item.target) for item in self.series]
+
+    @property
     def num_observations(self) -> int:
         """Values that are not missing, over all series."""
         return sum(item.num_observations for item in self.series)
