@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -102,10 +103,10 @@ def meet(num_devices: int, num_nodes: int) -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
     distributed.init_process_group(backend, timeout=_PATIENCE)
-    try:
-        yield Processes(num_devices, num_nodes, distributed.get_rank())
-    finally:
-        distributed.destroy_process_group()
+    yield Processes(num_devices, num_nodes, distributed.get_rank())
+    # After an error the group stays until the process ends, so that it tells of it before others
+    # miss it.
+    distributed.destroy_process_group()
 
 
 def run_in_processes(function: Callable[[], None], *, num_devices: int, num_nodes: int) -> None:
@@ -139,26 +140,28 @@ def run_in_processes(function: Callable[[], None], *, num_devices: int, num_node
         try:
             while not context.join(grace_period=_GRACE_S):
                 pass
-        except ProcessExitedException as failure:
-            if stopping.is_wanted or failure.exit_code == STOPPED_BY_USER:
+        except (ProcessExitedException, ProcessRaisedException) as failure:
+            exit_code = getattr(failure, "exit_code", 1)
+            if stopping.is_wanted or exit_code == STOPPED_BY_USER:
                 raise KeyboardInterrupt from None
-            if received.poll():
-                raise InvalidInputError(received.recv()) from None
-            how = failure.signal_name or f"status {failure.exit_code}"
-            raise _failed(failure.error_index, num_devices, f"ended with {how}") from None
-        except ProcessRaisedException as failure:
-            if stopping.is_wanted:
-                raise KeyboardInterrupt from None
-            trace = str(failure).partition("Traceback")[2]
-            raise _failed(failure.error_index, num_devices, f"failed: Traceback{trace}") from None
+            raise _explain(failure.error_index, exit_code, received) from None
     if stopping.is_wanted:
         raise KeyboardInterrupt
 
 
-def _failed(index: int, count: int, how: str) -> ProcessesError:
+def _explain(index: int, exit_code: int, received: Connection) -> Exception:
+    """Return the error that tells why a process ended, or the first of those that told why."""
+    if exit_code > 0 and received.poll():
+        explained: Exception = received.recv()
+        return explained
+    how = signal.Signals(-exit_code).name if exit_code < 0 else f"status {exit_code}"
+    return _failed(index, f"ended with {how}")
+
+
+def _failed(index: int, how: str) -> ProcessesError:
     return ProcessesError(
-        f"process {index + 1} of {count} {how.rstrip()}\n"
-        "All processes were ended; the same command continues from the last checkpoint."
+        f"process {index} {how}; all processes were ended, and the same command continues from the "
+        "last checkpoint"
     )
 
 
@@ -185,7 +188,7 @@ def _run_one(
     function: Callable[[], None],
     meeting: dict[str, str],
     num_devices: int,
-    errors: Connection,
+    told: Connection,
 ) -> None:
     rank = int(meeting["NODE_RANK"]) * num_devices + local_rank
     os.environ.update(meeting | {"RANK": str(rank), "LOCAL_RANK": str(local_rank)})
@@ -194,8 +197,12 @@ def _run_one(
     except KeyboardInterrupt:
         sys.exit(STOPPED_BY_USER)
     except GatecastError as error:
-        errors.send(str(error))
+        told.send(InvalidInputError(str(error)))
         sys.exit(1)
+    except Exception as error:
+        trace = "".join(traceback.format_exception(error))
+        told.send(_failed(rank, f"failed: {error!r}\n{trace}"))
+        raise
 
 
 class _Stopping:

@@ -1,25 +1,35 @@
-import dataclasses
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from app.errors import InvalidInputError
 from models.batches import Drawing, RandomBatches, TrainingPart, ValidationBatches
+from models.checkpoint import load_checkpoint
+from models.commands import train
+from models.config import NetworkConfig
+from models.processes import ProcessesError, must_start, run_in_processes
 from models.series import Series, SeriesSet
 from models.shards import RowDropout, Shard, draw_like, drawing
+from models.training import TrainingOptions
+from tests import parallel_fit
 
 PATIENCE_S = 100
 SAME_LOSS = 1e-4
-"""Sums of float32 in another order, and 24 steps of an optimiser in which the difference grows."""
+"""Sums of float32 in another order, and an optimiser in which the difference grows."""
 
-SMALL = [
-    *("--horizon", "4", "--season", "4", "--hidden-size", "8", "--num-layers", "2"),
-    *("--members", "1", "--dropout", "0.2", "--input-noise", "0.1"),
-]
+TINY = ["--horizon", "4", "--season", "4", "--hidden-size", "4", "--num-layers", "1"]
 
 
 def rows_with_names(num_series: int) -> SeriesSet:
@@ -41,7 +51,7 @@ def test_shards_of_a_batch_are_disjoint_and_complete(part: TrainingPart, count: 
     whole = RandomBatches(part, how, horizon=3)[5]
     for rank in range(count):
         shard = Shard(rank, count)
-        batch = RandomBatches(part, dataclasses.replace(how, shard=shard), horizon=3)[5]
+        batch = RandomBatches(part, replace(how, shard=shard), horizon=3)[5]
         for name, values in batch.items():
             torch.testing.assert_close(values, whole[name][shard.rows], equal_nan=True)
             whole[name][shard.rows] = -1
@@ -55,8 +65,9 @@ def test_every_held_back_window_is_scored_once(part: TrainingPart, count: int) -
         for rank in range(count)
     ]
     assert {(len(shard), shard.num_rows) for shard in shards} == {(1, 9)}
-    rows = [row for shard in shards for row in zip(*map(shard[0].get, ("past_target", "weights")))]
-    scored = sorted(float(values[0]) for values, weight in rows if weight > 0)
+    batches = [shard[0] for shard in shards]
+    counted = [batch["past_target"][batch["weights"] > 0, 0] for batch in batches]
+    scored = sorted(torch.cat(counted).tolist())
     assert scored == [1.0 + i for i in range(9)]
 
 
@@ -75,39 +86,153 @@ def test_random_numbers_do_not_depend_on_the_number_of_processes() -> None:
 
 
 @pytest.fixture
+def kinds(waves: SeriesSet) -> SeriesSet:
+    """Series with all that draws random numbers in training."""
+    series = (
+        replace(item, static_covariates=np.array([1.0 + row % 2]))
+        for row, item in enumerate(waves.series)
+    )
+    return replace(
+        waves,
+        series=tuple(series),
+        static_covariates=("kind",),
+        static_categories=(("a", "b"),),
+    )
+
+
+def test_two_processes_have_the_losses_of_one(
+    kinds: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    config = replace(
+        tiny_config,
+        dropout=0.2,
+        input_noise=0.1,
+        static_covariates=kinds.static_covariates,
+        static_categories=kinds.static_categories,
+    )
+    options = replace(short_training, batch_size=5, max_origins=20)  # shards of 3 and 2 series
+    one, two = tmp_path / "one", tmp_path / "two"
+    for directory in (one, two):
+        directory.mkdir()
+    parallel_fit.fit(kinds, config, options, one)
+    shared = partial(parallel_fit.fit_with_another, kinds, config, options, two)
+    run_in_processes(shared, num_devices=2, num_nodes=1)
+    alone, together = (
+        [list(check.values()) for check in json.loads((each / parallel_fit.LOSSES).read_text())]
+        for each in (one, two)
+    )
+    assert len(alone) == 4
+    np.testing.assert_allclose(together, alone, rtol=SAME_LOSS)
+
+
+def test_lost_process_ends_all_and_is_named() -> None:
+    with pytest.raises(ProcessesError, match="process 1 ended with SIGKILL"):
+        run_in_processes(parallel_fit.lose_one, num_devices=2, num_nodes=1)
+
+
+def test_failing_process_ends_all_with_its_trace() -> None:
+    with pytest.raises(ProcessesError, match="process 1 failed: ZeroDivisionError"):
+        run_in_processes(parallel_fit.fail_in_one, num_devices=2, num_nodes=1)
+
+
+@pytest.fixture
 def data_file(waves: SeriesSet, tmp_path: Path) -> Path:
-    lines = ["item_id,timestamp,target,kind"]
-    for row, item in enumerate(waves.series):
-        kind = f"kind {row % 2}"
-        lines += [f"{item.item_id},{step},{y},{kind}" for step, y in enumerate(item.target)]
+    lines = ["item_id,timestamp,target"]
+    for item in waves.series:
+        lines += [f"{item.item_id},{step},{value}" for step, value in enumerate(item.target)]
     path = tmp_path / "waves.csv"
     path.write_text("\n".join(lines))
     return path
 
 
+def test_command_trains_with_two_processes(data_file: Path, tmp_path: Path) -> None:
+    options = ["--max-steps", "3", "--members", "1"]
+    arguments = [str(data_file), "--output", str(tmp_path / "run"), *TINY, *options]
+    result = CliRunner().invoke(train, [*arguments, "--devices", "2"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert load_checkpoint(tmp_path / "run").training.config["num_steps"] == [3]
+    assert not (tmp_path / "run" / "training").exists()
+
+
+def test_more_processes_than_series_in_a_batch_are_refused(data_file: Path, tmp_path: Path) -> None:
+    arguments = [str(data_file), "--output", str(tmp_path / "run"), *TINY, "--batch-size", "1"]
+    with pytest.raises(InvalidInputError, match="a batch of 1 series can not be shared by 2"):
+        CliRunner().invoke(train, [*arguments, "--devices", "2"], catch_exceptions=False)
+
+
+def test_several_nodes_must_be_told_where_to_meet(data_file: Path, tmp_path: Path) -> None:
+    arguments = [str(data_file), "--output", str(tmp_path / "run"), *TINY, "--num-nodes", "2"]
+    with pytest.raises(InvalidInputError, match="needs MASTER_ADDR, MASTER_PORT, NODE_RANK"):
+        CliRunner().invoke(train, arguments, catch_exceptions=False)
+
+
+def test_processes_that_torchrun_started_are_not_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert not must_start(2, 2)
+    with pytest.raises(InvalidInputError, match="4 processes were started, but --devices 1"):
+        must_start(1, 1)
+
+
 def command(data: Path, output: Path, *options: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "app", "train", str(data), "--output", str(output)),
-        *SMALL,
-        *options,
+    arguments = [str(data), "--output", str(output), *TINY, "--members", "1", *options]
+    return [sys.executable, "-m", "app", "train", *arguments]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = (load_checkpoint(each).network.state_dict() for each in (one, other))
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=0, atol=SAME_LOSS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_processes_are_continued_by_one(
+    data_file: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    options = ["--max-steps", "400", "--search-steps"]
+    arguments = command(data_file, stopped, *options, "--devices", "2")
+    with subprocess.Popen(arguments) as process:  # noqa: S603 - our own command
+        deadline = time.monotonic() + PATIENCE_S
+        while not (stopped / "training" / "search-log.ckpt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 130
+    assert not (stopped / "forecaster.json").exists()
+    for directory in (stopped, whole):
+        subprocess.run(command(data_file, directory, *options), check=True)  # noqa: S603
+    assert_same_weights(stopped, whole)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_together(data_file: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["--max-steps", "20", "--search-steps"]
+    subprocess.run(command(data_file, one, *options), check=True)  # noqa: S603
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    arguments = command(data_file, two, *options, "--num-nodes", "2")
+    nodes = [
+        subprocess.Popen(arguments, env=meeting | {"NODE_RANK": str(rank)})  # noqa: S603
+        for rank in range(2)
     ]
+    assert [node.wait(PATIENCE_S) for node in nodes] == [0, 0]
+    assert_same_weights(one, two)
 
 
-def run(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - our own command
-        arguments,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-
-
-def losses(directory: Path) -> list[list[float]]:
-    """Return the losses at each look of the fits that are left in a stopped run."""
-    found = []
-    for path in sorted(directory.glob("*.ckpt")):
-        checks = torch.load(path, weights_only=True)["callbacks"]["LearningCurve"]["checks"]
-        found += [[check["training_loss"], check["validation_loss"]] for check in checks]
-    return found
+@pytest.mark.slow
+def test_torchrun_starts_the_processes(data_file: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["--max-steps", "20"]
+    subprocess.run(command(data_file, one, *options), check=True)  # noqa: S603
+    starter = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"]
+    arguments = command(data_file, two, *options, "--devices", "2")[2:]
+    subprocess.run([*starter, *arguments], check=True)  # noqa: S603
+    assert_same_weights(one, two)
