@@ -77,18 +77,24 @@ def _stack(rows: Sequence[FloatArray], time: int) -> Tensor:
     return torch.from_numpy(stacked)
 
 
-def series_weights(items: SeriesSet, *, is_log: bool, mase_share: float) -> FloatArray:
+def series_weights(
+    items: SeriesSet, limits: Sequence[int] | None = None, *, is_log: bool, mase_share: float
+) -> FloatArray:
     """Weigh series between alike and as in MASE; the mean weight is 1.
 
     The loss of a series is in units of its own level (log axis) or of its own steps, MASE in units
     of its seasonal differences. The weight that turns one into the other is blended with 1.
 
     Args:
-        items: The series, as far as they may be learned from.
+        items: The series.
+        limits: How many steps of each may be learned from; all if None.
         is_log: Whether the network works on the log axis.
         mase_share: 0 for the network's own units, 1 for those of MASE.
     """
-    ratios = np.array([_scale_ratio(item.target, items.season, is_log) for item in items.series])
+    targets = (item.target for item in items.series)
+    if limits is not None:
+        targets = (target[:stop] for target, stop in zip(targets, limits, strict=True))
+    ratios = np.array([_scale_ratio(target, items.season, is_log) for target in targets])
     ratios = np.clip(np.nan_to_num(ratios, nan=1.0, posinf=_LARGEST_WEIGHT), 0, _LARGEST_WEIGHT)
     weights: FloatArray = (1 - mase_share) + mase_share * ratios / max(float(ratios.mean()), 1e-9)
     return weights

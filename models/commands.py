@@ -16,11 +16,10 @@ from models.backtest import Method, forecast_by_methods, rolling_windows, summar
 from models.backtest_pictures import draw_backtest
 from models.calendar_columns import add_calendar, choose_calendar
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
-from models.data import DataOptions, Understanding, load_series
+from models.data import DataOptions, Store, Understanding, load_series
 from models.defaults import choose_config, choose_options, choose_season
 from models.processes import (
     STOPPED_BY_USER,
-    Processes,
     ProcessesError,
     meet,
     must_start,
@@ -34,13 +33,8 @@ from models.report import (
     describe_reasons,
     describe_steps,
 )
-from models.run import (
-    Plan,
-    check_directory,
-    clear_directory,
-    prepare_directory,
-    train_forecaster,
-)
+from models.run import STORE_DIRECTORY, Plan, check_free, prepare_for_all, train_forecaster
+from models.stream import is_large
 from models.training import TrainingOptions
 from models.tuning import load_series_for, plan_tuning
 
@@ -124,6 +118,11 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
 @click.option("--description", default="", help="A sentence for the model's card.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in the output directory.")
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Read a Parquet file part by part, or at once; by its number of rows if not given.",
+)
 @click.option("--devices", "num_devices", type=_POSITIVE, default=1, help="GPUs, or processes.")
 @click.option("--num-nodes", type=_POSITIVE, default=1, help="Machines with as many devices each.")
 def train(data: Path, output: Path, num_devices: int, num_nodes: int, **given: Any) -> None:
@@ -133,6 +132,8 @@ def train(data: Path, output: Path, num_devices: int, num_nodes: int, **given: A
     continues. With --devices or --num-nodes, several processes share every batch.
     """
     _check_usage(given)
+    if not given["overwrite"]:
+        check_free(output)
     run = partial(_train, data, output, given, num_devices, num_nodes)
     try:
         if must_start(num_devices, num_nodes):
@@ -162,7 +163,10 @@ def _train(
 ) -> None:
     with meet(num_devices, num_nodes) as processes:
         console = Console(quiet=not processes.is_main)
-        plan, found = _plan_anew(data, given) if given["start"] is None else _plan_on(data, given)
+        is_streamed = is_large(data) if given["stream"] is None else given["stream"]
+        store = Store(output / STORE_DIRECTORY, processes) if is_streamed else None
+        make_plan = _plan_anew if given["start"] is None else _plan_on
+        plan, found = make_plan(data, given, store)
         if plan.options.batch_size < processes.count:
             raise InvalidInputError(
                 f"a batch of {plan.options.batch_size} series can not be shared by "
@@ -171,27 +175,17 @@ def _train(
         console.print(describe_data(plan.items, found))
         wanted = {name for name, value in given.items() if value is not None}
         console.print(describe_reasons(list_reasons(plan, wanted)))
-        _prepare(plan, output, processes, console, overwrites=given["overwrite"])
+        if prepare_for_all(plan, output, processes, overwrites=given["overwrite"]):
+            console.print("continuing the training that was stopped")
         checkpoint = train_forecaster(plan, output, console, processes)
     steps = ", ".join(map(str, checkpoint.training.config["num_steps"]))
     console.print(f"trained for {steps} steps; wrote {output / DESCRIPTION_FILE}")
 
 
-def _prepare(
-    plan: Plan, output: Path, processes: Processes, console: Console, *, overwrites: bool
-) -> None:
-    if processes.is_main:
-        if overwrites:
-            clear_directory(output)
-        if prepare_directory(plan, output):
-            console.print("continuing the training that was stopped")
-    processes.wait()
-    if not processes.is_main:
-        check_directory(plan, output)
-
-
-def _plan_anew(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
-    items, found = load_series(data, DataOptions(**_given(DataOptions, given)))
+def _plan_anew(
+    data: Path, given: dict[str, Any], store: Store | None
+) -> tuple[Plan, Understanding]:
+    items, found = load_series(data, DataOptions(**_given(DataOptions, given)), store)
     calendar = choose_calendar(items, is_cyclic=given["calendar"], country=given["country"])
     items = add_calendar(items, calendar, horizon=given["horizon"])
     season = choose_season(items) if found.is_season_inferred else items.season
@@ -211,9 +205,9 @@ def _plan_anew(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
     return Plan(items, config, options, given["description"], holidays), found
 
 
-def _plan_on(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
+def _plan_on(data: Path, given: dict[str, Any], store: Store | None) -> tuple[Plan, Understanding]:
     checkpoint = load_checkpoint(given["start"])
-    items, found = load_series_for(checkpoint, data, given["freq"])
+    items, found = load_series_for(checkpoint, data, given["freq"], store)
     plan = plan_tuning(
         checkpoint, items, wanted=_training_wishes(given), description=given["description"]
     )

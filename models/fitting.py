@@ -26,7 +26,7 @@ from models.interruption import Interruption
 from models.network import Member
 from models.processes import ALONE, Processes
 from models.progress import Check, LearningCurve, ProgressLine
-from models.series import SeriesSet
+from models.series import FloatArray, SeriesSet
 from models.training import TrainingModule, TrainingOptions
 
 _GRADIENT_CLIP = 1.0
@@ -161,14 +161,8 @@ def _training_part(
     """Hold back the last steps of every series that keeps two seasons or horizons without them."""
     least = hold_back + max(2 * config.season, hold_back, 2)
     limits = tuple(length - hold_back if length >= least else length for length in items.lengths)
-    learned = replace(
-        items,
-        series=tuple(
-            series.until(limit) for series, limit in zip(items.series, limits, strict=True)
-        ),
-    )
     weights = series_weights(
-        learned, is_log=config.transform == "log", mase_share=options.mase_share
+        items, limits, is_log=config.transform == "log", mase_share=options.mase_share
     )
     return TrainingPart(items, limits, weights)
 
@@ -206,17 +200,24 @@ def _held_back_loss(check: Check) -> float:
 def _standardise_covariates(network: Member, items: SeriesSet) -> None:
     """Set mean and spread of each covariate, over all series, in the network."""
     for kind in ("past", "future", "static"):
-        count = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
-        if not count:
+        width = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
+        if not width:
             continue
-        rows = [getattr(item, f"{kind}_covariates") for item in items.series]
-        values = np.vstack(rows)[:, :count]
-        known = ~np.isnan(values)
-        count = known.sum(0).clip(min=1)
-        mean = np.where(known, values, 0).sum(0) / count
-        std = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(0) / count)
+        name = f"{kind}_covariates"
+        count = _sum_known(items, name, np.zeros(width), power=0).clip(min=1)
+        mean = _sum_known(items, name, np.zeros(width), power=1) / count
+        std = np.sqrt(_sum_known(items, name, mean, power=2) / count)
         getattr(network, f"{kind}_mean").copy_(torch.from_numpy(mean))
         getattr(network, f"{kind}_std").copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
+
+
+def _sum_known(items: SeriesSet, name: str, mean: FloatArray, *, power: int) -> FloatArray:
+    """Sum a power of each covariate's distance from its ``mean``, series after series."""
+    total = np.zeros(len(mean))
+    for item in items.series:
+        values = np.atleast_2d(getattr(item, name))[:, : len(mean)]
+        total += np.where(np.isnan(values), 0.0, (values - mean) ** power).sum(0)
+    return total
 
 
 def _make_trainer(stage: _Stage, place: Place, callbacks: list[Any]) -> lightning.Trainer:

@@ -21,6 +21,7 @@ from models.training import TrainingOptions
 
 PICTURE_FILE = "learning_curve.png"
 WORK_DIRECTORY = "training"
+STORE_DIRECTORY = "training-series"
 _PLAN_FILE = "plan.json"
 
 
@@ -55,14 +56,23 @@ class Plan:
         return digest.hexdigest()
 
 
+def check_free(directory: Path) -> None:
+    """Check that ``directory`` holds no finished forecaster.
+
+    Raises:
+        InvalidInputError: It does.
+    """
+    if (directory / DESCRIPTION_FILE).exists():
+        raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+
+
 def prepare_directory(plan: Plan, directory: Path) -> bool:
     """Make ``directory`` ready for ``plan``; return whether it holds work to continue.
 
     Raises:
         InvalidInputError: It holds a finished forecaster, or the unfinished work of another plan.
     """
-    if (directory / DESCRIPTION_FILE).exists():
-        raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+    check_free(directory)
     work = directory / WORK_DIRECTORY
     begun = work / _PLAN_FILE
     if begun.exists():
@@ -77,12 +87,24 @@ def prepare_directory(plan: Plan, directory: Path) -> bool:
     return False
 
 
-def check_directory(plan: Plan, directory: Path) -> None:
-    """Check that the main process has prepared ``directory`` for ``plan``, as this one knows it.
+def prepare_for_all(plan: Plan, directory: Path, processes: Processes, *, overwrites: bool) -> bool:
+    """Let the main process make ``directory`` ready; return whether it holds work to continue.
 
     Raises:
-        InvalidInputError: It is not the same directory, or not the same plan.
+        InvalidInputError: As ``prepare_directory``, or the processes do not share it or the plan.
     """
+    is_continued = False
+    if processes.is_main:
+        if overwrites:
+            clear_directory(directory)
+        is_continued = prepare_directory(plan, directory)
+    processes.wait()
+    if not processes.is_main:
+        _check_shared(plan, directory)
+    return is_continued
+
+
+def _check_shared(plan: Plan, directory: Path) -> None:
     begun = directory / WORK_DIRECTORY / _PLAN_FILE
     if not begun.exists():
         raise InvalidInputError(
@@ -118,11 +140,13 @@ def train_forecaster(
         start=plan.start.network if plan.start else None,
     )
     checkpoint = _to_checkpoint(plan, fit)
+    processes.wait()  # until nobody reads what is about to be removed
     if not processes.is_main:
         return checkpoint
     draw_learning_curve(fit.checks, directory / PICTURE_FILE)
     save_checkpoint(checkpoint, directory)
     shutil.rmtree(work)
+    shutil.rmtree(directory / STORE_DIRECTORY, ignore_errors=True)
     return checkpoint
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -67,7 +68,7 @@ class SeriesSet:
         calendar_features: Names of the last columns of each series' ``future_covariates``.
     """
 
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     freq: str | None
     season: int
     past_covariates: tuple[str, ...] = ()

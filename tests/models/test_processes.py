@@ -193,7 +193,7 @@ def test_stopped_processes_are_continued_by_one(
     data_file: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    options = ["--max-steps", "400", "--search-steps"]
+    options = ["--max-steps", "100", "--search-steps"]
     arguments = command(data_file, stopped, *options, "--devices", "2")
     with subprocess.Popen(arguments) as process:  # noqa: S603 - our own command
         deadline = time.monotonic() + PATIENCE_S
