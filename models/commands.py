@@ -16,7 +16,7 @@ from models.backtest import Method, forecast_by_methods, rolling_windows, summar
 from models.backtest_pictures import draw_backtest
 from models.calendar_columns import add_calendar, choose_calendar
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
-from models.data import DataOptions, Store, Understanding, load_series
+from models.data import DataOptions, Understanding
 from models.defaults import choose_config, choose_options, choose_season
 from models.processes import (
     STOPPED_BY_USER,
@@ -34,6 +34,7 @@ from models.report import (
     describe_steps,
 )
 from models.run import STORE_DIRECTORY, Plan, check_free, prepare_for_all, train_forecaster
+from models.stored_data import Store, load_data
 from models.stream import is_large
 from models.training import TrainingOptions
 from models.tuning import load_series_for, plan_tuning
@@ -185,7 +186,7 @@ def _train(
 def _plan_anew(
     data: Path, given: dict[str, Any], store: Store | None
 ) -> tuple[Plan, Understanding]:
-    items, found = load_series(data, DataOptions(**_given(DataOptions, given)), store)
+    items, found = load_data(data, DataOptions(**_given(DataOptions, given)), store)
     calendar = choose_calendar(items, is_cyclic=given["calendar"], country=given["country"])
     items = add_calendar(items, calendar, horizon=given["horizon"])
     season = choose_season(items) if found.is_season_inferred else items.season

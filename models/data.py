@@ -6,16 +6,11 @@
   item and time stamp are refused, since either choice would be a guess.
 - Rows without a target after the last one that has one are the future: their covariates are kept.
 - A series with fewer than two values can teach nothing and is left out.
-
-A file larger than memory is gone through part by part, into a store from which its series are read;
-what comes out is the same.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,15 +19,12 @@ from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.spacing import Stamps, infer_frequency_in_parts
 from models.grid import Group, count_inserted, place_rows, static_values, values_on_grid
-from models.processes import ALONE, Processes
 from models.series import Series, SeriesSet
-from models.store import open_store, read_summary, seal_store, write_store
 from models.stream import ParquetStream
 from models.table import Table, read_table
 
 _MOST_STEPS = 100_000_000
 _LEAST_FILLED_SHARE = 0.2
-_POLL_S = 0.1
 MAX_CATEGORIES = 10_000
 
 Source = Table | ParquetStream
@@ -114,82 +106,18 @@ class _Counts:
     too_short: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Where the series of a file that is streamed are kept, for all processes that train on them.
-
-    The main process makes it, if it is not there already of the same file and options.
-    """
-
-    folder: Path
-    processes: Processes = ALONE
-
-
-def load_series(
-    path: Path, options: DataOptions, store: Store | None = None
-) -> tuple[SeriesSet, Understanding]:
+def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understanding]:
     """Read the series of a CSV or Parquet file.
-
-    Args:
-        path: The file.
-        options: What the user says about it.
-        store: Where to keep the series of a Parquet file larger than memory, whose rows must lie
-            together by item; None to hold all in memory.
 
     Raises:
         InvalidInputError: The file is wrong, or does not say what is needed; the message names the
             column and the row where there is one.
     """
-    if store is not None:
-        return _load_stored(path, options, store)
-    reading = _Reading(read_table(path, options.covariates, options.static_categories), options)
-    series = tuple(reading.list_series())
-    return reading.finish(path, series)
+    reading = Reading(read_table(path, options.covariates, options.static_categories), options)
+    return reading.finish(path, tuple(reading.list_series()))
 
 
-def _load_stored(path: Path, options: DataOptions, store: Store) -> tuple[SeriesSet, Understanding]:
-    status = path.stat()
-    key = {
-        "file": str(path.resolve()),
-        "size": status.st_size,
-        "modified": status.st_mtime_ns,
-        "options": asdict(options),
-    }
-    summary = read_summary(store.folder, key)
-    if summary is None and store.processes.is_main:
-        summary = _fill_store(path, options, store.folder, key)
-    while summary is None:  # for the main process, which may take long
-        time.sleep(_POLL_S)
-        summary = read_summary(store.folder, key)
-    items = SeriesSet(open_store(store.folder), **_with_tuples(summary["items"]))
-    return items, Understanding(**_with_tuples(summary["found"]))
-
-
-def _fill_store(
-    path: Path, options: DataOptions, folder: Path, key: dict[str, Any]
-) -> dict[str, Any]:
-    stream = ParquetStream(path, options.covariates, options.static_categories)
-    reading = _Reading(stream, options)
-    write_store(reading.list_series(), folder)
-    items, found = reading.finish(path, open_store(folder) if reading.num_usable else ())
-    about = asdict(replace(items, series=()))
-    del about["series"]
-    summary = {"items": about, "found": asdict(found)}
-    seal_store(folder, key, summary)
-    return summary
-
-
-def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Undo what JSON does to tuples."""
-    return {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        if isinstance(value, list)
-        else value
-        for name, value in fields.items()
-    }
-
-
-class _Reading:
+class Reading:
     """Going through a file once more, with what was found out about the whole of it before."""
 
     def __init__(self, source: Source, options: DataOptions) -> None:

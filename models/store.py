@@ -1,9 +1,9 @@
 """Series that lie in files and are read where they are needed, for sets larger than memory.
 
 A folder holds one file of float64 for the targets and one for each kind of covariate, series after
-series; ``index.arrow`` tells where each series lies; ``store.json``, written last, tells what all of
-it was made of. What is read is mapped into memory, not copied; now and then the pages that were read
-are given back to the system, which keeps them or not.
+series; ``index.arrow`` tells where each series lies; ``store.json``, written last, what it all was
+made of. What is read is mapped into memory, not copied; now and then the pages that were read are
+given back to the system, which keeps them or not.
 """
 
 import datetime as dt

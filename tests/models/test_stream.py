@@ -13,8 +13,9 @@ from models.batches import Drawing, RandomBatches, TrainingPart, series_weights
 from models.calendar_columns import add_calendar, choose_calendar
 from models.checkpoint import load_checkpoint
 from models.commands import train
-from models.data import DataOptions, Store, load_series
+from models.data import DataOptions, load_series
 from models.series import SeriesSet
+from models.stored_data import Store, load_data
 
 ROWS_A_GROUP = 100  # so that most items lie in two row groups
 OPTIONS = DataOptions(
@@ -44,7 +45,7 @@ def frame() -> pl.DataFrame:
                 "p": random.normal(size=length),
                 "f": np.where(random.random(length) < 0.2, np.nan, random.normal(size=length)),
                 "s": [float(number)] * length,
-                "kind": ["wide" if number % 2 else None] * length,
+                "kind": pl.Series(["wide" if number % 2 else None] * length, dtype=pl.String),
                 "unused": ["x"] * length,
             }
         )
@@ -66,7 +67,7 @@ def both(
     """The same file, read at once and part by part."""
     monkeypatch.setattr("models.stream._BATCH_ROWS", 33)
     at_once, found = load_series(file, OPTIONS)
-    streamed, found_in_parts = load_series(file, OPTIONS, Store(tmp_path / "store"))
+    streamed, found_in_parts = load_data(file, OPTIONS, Store(tmp_path / "store"))
     assert asdict(found) == asdict(found_in_parts)
     assert (found.num_repeated, found.is_sorted) == (1, False)
     return at_once, streamed
@@ -98,12 +99,12 @@ def test_streamed_series_make_the_same_batches(both: tuple[SeriesSet, SeriesSet]
 
 def test_store_is_made_once_of_a_file(file: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    load_series(file, OPTIONS, store)
+    load_data(file, OPTIONS, store)
     written = (store.folder / "target.f8").stat().st_mtime_ns
-    load_series(file, OPTIONS, store)
+    load_data(file, OPTIONS, store)
     assert (store.folder / "target.f8").stat().st_mtime_ns == written
     without = replace(OPTIONS, static_categories=())
-    items, _ = load_series(file, without, store)
+    items, _ = load_data(file, without, store)
     assert items.static_covariates == ("s",)
 
 
@@ -126,14 +127,14 @@ def test_wrong_file_is_refused(
     path = tmp_path / "data.parquet"
     pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row").write_parquet(path)
     with pytest.raises(InvalidInputError, match=message):
-        load_series(path, DataOptions(season=1), Store(tmp_path / "store"))
+        load_data(path, DataOptions(season=1), Store(tmp_path / "store"))
 
 
 def test_only_parquet_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("unique_id,ds,y\na,1,1\na,2,2\n")
     with pytest.raises(InvalidInputError, match="only Parquet"):
-        load_series(path, DataOptions(season=1), Store(tmp_path / "store"))
+        load_data(path, DataOptions(season=1), Store(tmp_path / "store"))
 
 
 def test_command_trains_alike_with_and_without_streaming(file: Path, tmp_path: Path) -> None:
