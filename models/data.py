@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
@@ -233,10 +234,20 @@ def _find_frequency(source: Source, options: DataOptions) -> Frequency | None:
 
 def _stamps_of_items(frame: pl.DataFrame) -> list[Stamps]:
     """Return the different stamps of each item, ascending."""
-    ordered = frame.select("item_id", "timestamp").unique().sort("item_id", "timestamp")
-    names = ordered["item_id"]
-    begins = names.ne_missing(names.shift(1)).arg_true().to_numpy()
-    return np.split(ordered["timestamp"].to_numpy(), begins[1:])
+    stamps, begins = _cut(frame)
+    rises = np.diff(stamps) > np.timedelta64(0)
+    rises[begins[1:] - 1] = True
+    if len(begins) > frame["item_id"].n_unique() or not rises.all():
+        keys = ["item_id", "timestamp"]
+        stamps, begins = _cut(frame.select(keys).unique().sort(keys))
+    return np.split(stamps, begins[1:])
+
+
+def _cut(frame: pl.DataFrame) -> tuple[Stamps, NDArray[np.int64]]:
+    """Return the stamps, and the rows where another item begins than that of the row before."""
+    names = frame["item_id"]
+    begins = names.ne_missing(names.shift(1)).arg_true().to_numpy().astype(np.int64)
+    return frame["timestamp"].to_numpy(), begins
 
 
 def _find_season(frequency: Frequency | None, options: DataOptions) -> int:
