@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from app.artifact import Card
+from app.artifact import AnyCard
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics
@@ -31,7 +31,7 @@ class ModelVersion:
     model_version: int
     interface: Interface | None
     reason: str = ""
-    card: Card | None = None
+    card: AnyCard | None = None
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
     config_refusal: str = ""

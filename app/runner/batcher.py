@@ -10,9 +10,13 @@ from typing import Self
 from app import metrics
 from app.errors import (
     DeadlineExceededError,
+    DeviceLostError,
     EngineError,
     GatecastError,
+    ModelNotReadyError,
     ModelOutputError,
+    OutOfMemoryError,
+    OverloadedError,
     ShuttingDownError,
 )
 from app.runner.engine import Engine
@@ -55,6 +59,8 @@ class DynamicBatcher:
         self.running_since: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
+        self.lost: Callable[[], None] = lambda: None
+        """Called when the engine can run nothing any more in this process."""
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits
@@ -172,8 +178,10 @@ class DynamicBatcher:
 
     async def _recover(self, batch: list[PendingRequest], error: EngineError) -> None:
         logger.warning("run of %d requests failed: %s", len(batch), error)
+        if isinstance(error, DeviceLostError):
+            self.lost()
         if not isinstance(error, ModelOutputError) or len(batch) == 1:
-            self._fail(batch, error)
+            self._fail(batch, _for_callers(error))
             return
         waiting = list(batch)  # one caller's extreme numbers are no fault of the others
         try:
@@ -217,10 +225,35 @@ class DynamicBatcher:
             statistics.success.record(answered - request.terms.queued_at)
 
     async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """Run a batch; one that has no room in memory is halved, down to single rows."""
+        try:
+            return await self._run_engine(inputs, outputs)
+        except OutOfMemoryError:
+            rows = self._interface.rows_of(inputs)
+            if rows == 1 or not self._interface.is_mergeable:
+                raise
+            logger.warning("no memory for %d rows: running them in two parts", rows)
+        middle = rows // 2
+        parts = [
+            await self._infer(self._interface.slice_rows(inputs, start, stop), outputs)
+            for start, stop in ((0, middle), (middle, rows))
+        ]
+        return self._interface.join_rows(parts)
+
+    async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if self._executor is None:
             return self._engine.run(inputs, outputs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+
+
+def _for_callers(error: EngineError) -> GatecastError:
+    """Return what is worth trying again as such an error."""
+    if isinstance(error, OutOfMemoryError):
+        return OverloadedError("the model run needs more memory than there is now")
+    if isinstance(error, DeviceLostError):
+        return ModelNotReadyError("the device was lost; the runner is being replaced")
+    return error
 
 
 def _is_counted(request: PendingRequest) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import uvloop
 
 from app import metrics
 from app.errors import StartupError
-from app.example import example_request
+from app.example import example_request, summarize
 from app.lifeline import (
     NOT_NEEDED_STATUS,
     STARTUP_FAILURE_STATUS,
@@ -40,6 +41,8 @@ from app.settings import Settings, load_settings
 from app.statistics import statistics_file
 
 _RUNS_PER_WATCHDOG = 6
+_LOST_STATUS = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +172,7 @@ class _Runner:
             model_version=model_version,
             executor=self._executors.get(engine.device),
         )
+        batcher.lost = _end_lost
         batcher.statistics = self._ledger.find(model_name, model_version)
         return batcher
 
@@ -188,6 +192,16 @@ async def _serve(
 ) -> None:
     with vetter:  # a file that is being tried must not hold up the end
         await runner.serve(models, note)
+
+
+def _end_lost() -> None:
+    """End at once, so that the supervisor starts another process.
+
+    Nothing is put away in order: on a device that is lost that may wait for ever.
+    """
+    logger.critical("the device is lost: this runner ends")
+    logging.shutdown()
+    os._exit(_LOST_STATUS)
 
 
 def _memory_of(socket: Path) -> Path:
@@ -219,13 +233,17 @@ def _limits_of(settings: Settings) -> BatchLimits:
 def _report_of(model: LoadedModel) -> ModelReport:
     if model.engine is None:
         return ModelReport(model.model_name, model.model_version, reason=model.reason)
-    if not model.engine.has_card:
+    card = model.engine.any_card
+    if card is None:
         names = ", ".join(spec.name for spec in model.engine.interface.inputs)
         return ModelReport(model.model_name, model.model_version, f"tensors, from {names}")
-    card = model.engine.card
-    summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
-    example = json.dumps(example_request(card))
-    return ModelReport(model.model_name, model.model_version, summary, example)
+    return ModelReport(
+        model.model_name,
+        model.model_version,
+        summarize(card),
+        json.dumps(example_request(card)),
+        task=card.task,
+    )
 
 
 if __name__ == "__main__":
