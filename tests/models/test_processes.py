@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
@@ -145,13 +146,18 @@ def data_file(waves: SeriesSet, tmp_path: Path) -> Path:
     return path
 
 
-def test_command_trains_with_two_processes(data_file: Path, tmp_path: Path) -> None:
-    options = ["--max-steps", "3", "--members", "1"]
-    arguments = [str(data_file), "--output", str(tmp_path / "run"), *TINY, *options]
+def test_command_trains_with_two_processes_that_share_a_store(
+    data_file: Path, tmp_path: Path
+) -> None:
+    data = data_file.with_suffix(".parquet")
+    pl.read_csv(data_file).write_parquet(data)
+    options = ["--max-steps", "3", "--members", "1", "--stream"]
+    arguments = [str(data), "--output", str(tmp_path / "run"), *TINY, *options]
     result = CliRunner().invoke(train, [*arguments, "--devices", "2"], catch_exceptions=False)
     assert result.exit_code == 0
     assert load_checkpoint(tmp_path / "run").training.config["num_steps"] == [3]
-    assert not (tmp_path / "run" / "training").exists()
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert written == {"forecaster.pt", "forecaster.json", "learning_curve.png"}
 
 
 def test_more_processes_than_series_in_a_batch_are_refused(data_file: Path, tmp_path: Path) -> None:
