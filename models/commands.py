@@ -51,6 +51,7 @@ _NETWORK_OPTIONS = (
     "window",
     "transform",
     "input_noise",
+    "anchor_share",
     "num_members",
 )
 _FIXED_OPTIONS = (
@@ -107,6 +108,9 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
     "--transform", type=click.Choice(["log", "identity", "both"]), help="Axis to work on."
 )
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
+@click.option(
+    "--anchor-share", type=click.FloatRange(0, 1), help="How far to draw to a damped trend."
+)
 @click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
 @click.option("--members", "num_members", type=_POSITIVE, help="Networks that are averaged.")
 @click.option("--max-steps", type=_POSITIVE, help="Optimiser steps of each network.")
