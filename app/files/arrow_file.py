@@ -1,16 +1,17 @@
 """Arrow streams and files, batch by batch."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import flatbuffers.encode
 import flatbuffers.packer
-import pyarrow as pa
-import pyarrow.ipc
 from flatbuffers.number_types import Uint8Flags
 from flatbuffers.table import Table
 from typing_extensions import override
 
+from app.arrow import pa
 from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import (
     PIECE_ROWS,
@@ -74,7 +75,7 @@ class ArrowFile(RawFile):
         """What a compressed batch holds can not be known before it is decompressed."""
         with open_native(self._source) as native:
             native.seek(_FILE_MAGIC_BYTES if self._is_file else 0)  # a file holds a stream
-            for message in pyarrow.ipc.MessageReader.open_stream(native):
+            for message in pa.ipc.MessageReader.open_stream(native):
                 if _is_compressed(message):
                     raise InvalidInputError(
                         "the Arrow data are compressed: send them plain, with the body in gzip, or "
@@ -85,11 +86,11 @@ class ArrowFile(RawFile):
     def _open(self) -> Generator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         with open_native(self._source) as native:
             if self._is_file:
-                with pyarrow.ipc.open_file(native) as file:
+                with pa.ipc.open_file(native) as file:
                     count = file.num_record_batches
                     yield file.schema, (file.get_batch(index) for index in range(count))
             else:
-                with pyarrow.ipc.open_stream(native) as stream:
+                with pa.ipc.open_stream(native) as stream:
                     yield stream.schema, iter(stream)
 
 
@@ -97,7 +98,7 @@ def _not_arrow(error: Exception) -> MalformedBodyError:
     return MalformedBodyError(f"the file is no Arrow stream: {first_line_of(error)}")
 
 
-def _is_compressed(message: pyarrow.ipc.Message) -> bool:
+def _is_compressed(message: pa.ipc.Message) -> bool:
     """Whether a message, which pyarrow has verified, names a compression of its buffers."""
     content = message.metadata.to_pybytes()
     root = Table(content, flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0))
