@@ -30,7 +30,7 @@ _FILE_MAGIC_BYTES = 8
 _DICTIONARY, _BATCH = 2, 3
 """Kinds of messages in Arrow's ``Message.fbs``; the numbers below are offsets in its tables."""
 
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_DAMAGE = (OSError, UnicodeDecodeError)
 
 
 class ArrowFile(RawFile):
@@ -52,7 +52,7 @@ class ArrowFile(RawFile):
                 self._refuse_compressed()
             with self._open() as (schema, _):
                 self.column_names = schema.names
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
         check_columns(self.column_names)
 
@@ -68,7 +68,7 @@ class ArrowFile(RawFile):
                     for start in range(0, batch.num_rows, PIECE_ROWS):
                         yield RawPiece(table.slice(start, PIECE_ROWS), row + start)
                     row += batch.num_rows
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
 
     def _refuse_compressed(self) -> None:

@@ -23,7 +23,7 @@ from app.files.raw import (
 
 _MAX_CELLS = 2**22
 _COLUMN_BUFFER_BYTES = 2**16
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_DAMAGE = (OSError, UnicodeDecodeError)
 
 
 class ParquetFile(RawFile):
@@ -41,7 +41,7 @@ class ParquetFile(RawFile):
             with open_native(source) as native, _open(native) as file:
                 _check_size(file.metadata, limits)
                 schema = file.schema_arrow
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_parquet(error) from error
         self.column_names = schema.names
         check_columns(self.column_names)
@@ -58,7 +58,7 @@ class ParquetFile(RawFile):
                 for batch in file.iter_batches(num_rows, columns=names, use_threads=False):
                     yield RawPiece(pa.Table.from_batches([batch]).select(names), row)
                     row += batch.num_rows
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_parquet(error) from error
 
 
