@@ -32,8 +32,9 @@ Figures = dict[str, float]
 def processes_of(pid: int) -> Iterator[int]:
     """Yield a process and all that came of it."""
     yield pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from processes_of(int(child))
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has its own
+        for child in children.read_text().split():
+            yield from processes_of(int(child))
 
 
 def read_cpu_s(service: Service) -> float:
