@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import ForbiddenError, StartupError, UnauthorizedError
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.exchange import exchange_of, header_of
+from app.gateway.runners import CALLER
 from app.keys import Key, KeyRing
 from app.settings import Settings
 
@@ -152,6 +153,7 @@ class Guard:
                 self._check_admin(scope)
             elif self._access[route] is Access.KEY and self._key_ring is not None:
                 exchange.key_id = _identify(scope, self._key_ring).key_id
+                CALLER.set(exchange.key_id)
         await self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:

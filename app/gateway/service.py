@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,7 +27,8 @@ from app.settings import Settings
 from app.tensors import Tensors
 from app.wire import SequencePart
 
-_MAX_CONCURRENT_CHUNKS = 32
+_MAX_CONCURRENT_PARTS = 4
+"""Of one request: enough to keep two runners busy, and few enough for the queue to stay short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class ForecastService:
     def __init__(self, runners: Runners, settings: Settings) -> None:
         self._runners = runners
         self._settings = settings
+
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what the runners would refuse, as ``Runners.check_room``."""
+        self._runners.check_room(model_name)
 
     def prepare(
         self, request: ForecastRequest, model: Forecaster, *, max_horizon: int | None = None
@@ -225,15 +230,15 @@ class ForecastService:
     async def _infer_in_turn(self, parts: Sequence[Callable[[], Inference]]) -> list[Tensors]:
         if len(parts) == 1:
             return [await self._runners.infer(parts[0]())]
-        slots = asyncio.Semaphore(_MAX_CONCURRENT_CHUNKS)
+        slots = asyncio.Semaphore(_MAX_CONCURRENT_PARTS)
 
-        async def infer(part: Callable[[], Inference]) -> Tensors:
+        async def infer(number: int, part: Callable[[], Inference]) -> Tensors:
             async with slots:
-                return await self._runners.infer(part())
+                return await self._runners.infer(replace(part(), part=number))
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(infer(part)) for part in parts]
+                tasks = [group.create_task(infer(*numbered)) for numbered in enumerate(parts)]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]

@@ -53,6 +53,7 @@ class DynamicBatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.running_since: float | None = None
+        self._drained_at: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
         self._engine = engine
@@ -147,6 +148,7 @@ class DynamicBatcher:
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
         self.running_since = started = self._clock()
+        drained_at, self._drained_at = self._drained_at, None
         self._metrics.observe_wait(batch, started)
         try:
             results = await self._infer(inputs, outputs)
@@ -163,7 +165,11 @@ class DynamicBatcher:
         finally:
             self.running_since = None
         ended = self._clock()
-        self._queue.record_run(sum(request.extent.steps for request in batch), ended - started)
+        steps = sum(request.extent.steps for request in batch)
+        self._queue.record_run(steps, ended - started)
+        if drained_at is not None:  # since then, others waited for this run alone
+            self._queue.record_drain(steps, ended - drained_at)
+        self._drained_at = ended if len(self._queue) else None
         self._metrics.observe_run(batch, ended - started)
         rows = split([request.extent for request in batch], results, self._interface)
         for request, own in zip(batch, rows, strict=True):

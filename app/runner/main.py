@@ -213,6 +213,7 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
         priority_levels=settings.priority_levels,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
     )
 
 
