@@ -15,11 +15,12 @@ from app.bulk.options import Aim
 from app.bulk.rows import RowMaker
 from app.bulk.source import Chunk
 from app.bulk.tables import ForecastSeries, encode_rows, has_times
-from app.errors import InvalidInputError, ModelOutputError
+from app.errors import InvalidInputError
 from app.files.series import FileSeries, RefusedSeries
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.preparation import Row
 from app.spacing import Stamps
+from app.tensors import Tensors
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -53,9 +54,7 @@ class ChunkForecaster:
             GatecastError: As ``BulkForecaster.infer``.
         """
         prepared = await in_thread(self._prepare, chunk)
-        quantiles: dict[int, NDArray[np.float32]] = {}
-        for batch in prepared.batches:
-            quantiles |= await self._infer(batch)
+        quantiles = await self._infer(prepared.batches)
         return await in_thread(self._finish, number, chunk, prepared, quantiles)
 
     def _prepare(self, chunk: Chunk) -> _Prepared:
@@ -84,17 +83,18 @@ class ChunkForecaster:
         stamps = self._row_maker.stamps_ahead(series)
         return {} if stamps is None else {r.position: s for r, s in zip(rows, stamps, strict=True)}
 
-    async def _infer(self, rows: Sequence[Row]) -> dict[int, NDArray[np.float32]]:
+    async def _infer(self, batches: Sequence[Sequence[Row]]) -> dict[int, NDArray[np.float32]]:
         """Return the quantiles of each row by position; a row that has none is left out."""
-        try:
-            outputs = await self._forecaster.infer(stack_rows(rows))
-        except ModelOutputError:
-            if len(rows) == 1:
-                return {}
-            alone = [await self._infer([row]) for row in rows]
-            return {position: found for one in alone for position, found in one.items()}
-        selected = self._aim.selection.apply(outputs[:, : self._aim.horizon])
-        return {row.position: quantiles for row, quantiles in zip(rows, selected, strict=True)}
+        found: dict[int, NDArray[np.float32]] = {}
+        alone: list[list[Row]] = []
+        inputs = await in_thread(_stack_all, batches)
+        for rows, outputs in zip(batches, await self._forecaster.infer_all(inputs), strict=True):
+            if outputs is not None:
+                selected = self._aim.selection.apply(outputs[:, : self._aim.horizon])
+                found |= zip((row.position for row in rows), selected, strict=True)
+            elif len(rows) > 1:
+                alone += [[row] for row in rows]
+        return found | await self._infer(alone) if alone else found
 
     def _finish(
         self,
@@ -122,6 +122,10 @@ class ChunkForecaster:
             rows=encode_rows(forecasts, levels, has_stamps=self._has_stamps),
             refusals=b"".join(refusals),
         )
+
+
+def _stack_all(batches: Sequence[Sequence[Row]]) -> list[Tensors]:
+    return [stack_rows(rows) for rows in batches]
 
 
 def _refusal_line(item_id: str | None, reason: str) -> bytes:

@@ -1,6 +1,7 @@
 """What makes the numbers of a bulk run: every way of running a model follows this protocol."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Card
+from app.errors import ModelOutputError
 from app.tensors import Tensors
 
 
@@ -43,7 +45,7 @@ class BulkForecaster(Protocol):
     Attributes:
         model: The model.
         limits: Bounds of a batch.
-        concurrency: Batches in flight at a time that keep it busy.
+        concurrency: Calls at a time that keep it busy.
     """
 
     model: BulkModel
@@ -60,3 +62,19 @@ class BulkForecaster(Protocol):
             ModelOutputError: A number is not finite; rows of the batch may be sound by themselves.
             GatecastError: The run can not go on; begun again later, it may.
         """
+
+    async def infer_all(self, batches: Sequence[Tensors]) -> list[NDArray[np.float32] | None]:
+        """Run some batches, one after the other.
+
+        Returns: As ``infer`` for each of them; None where a number is not finite.
+
+        Raises:
+            GatecastError: As ``infer``.
+        """
+        outputs: list[NDArray[np.float32] | None] = []
+        for inputs in batches:
+            try:
+                outputs.append(await self.infer(inputs))
+            except ModelOutputError:
+                outputs.append(None)
+        return outputs

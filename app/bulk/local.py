@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
@@ -25,14 +25,14 @@ from typing_extensions import override
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, Card, find_versions
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
-from app.errors import ArtifactError, EngineError, ModelNotFoundError
+from app.errors import ArtifactError, EngineError, ModelNotFoundError, ModelOutputError
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.tensors import Tensors
 
 _Result = TypeVar("_Result")
 
-_BATCHES_PER_PROCESS = 2
-"""One runs while the next one waits beside it."""
+_CALLS_PER_PROCESS = 2
+"""One is run while the next one waits beside it."""
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime")
 LIMITS: dict[Device, BatchLimits] = {
     "cpu": BatchLimits(max_batch_size=32, max_batch_steps=32_768),
@@ -46,9 +46,9 @@ class LocalForecaster(BulkForecaster):
     def __init__(self, model: BulkModel, limits: BatchLimits, pools: list[ProcessPoolExecutor]):
         self.model = model
         self.limits = limits
-        self.concurrency = len(pools) * _BATCHES_PER_PROCESS
+        self.concurrency = len(pools) * _CALLS_PER_PROCESS
         self._free: asyncio.Queue[ProcessPoolExecutor] = asyncio.Queue()
-        for pool in pools * _BATCHES_PER_PROCESS:
+        for pool in pools * _CALLS_PER_PROCESS:
             self._free.put_nowait(pool)
 
     @override
@@ -59,9 +59,17 @@ class LocalForecaster(BulkForecaster):
             ModelOutputError: A number is not finite.
             EngineError: The run failed, or its process died.
         """
+        return await self._call(_infer, inputs)
+
+    @override
+    async def infer_all(self, batches: Sequence[Tensors]) -> list[NDArray[np.float32] | None]:
+        """Run some batches in one call: handing each over by itself costs a tenth of its run."""
+        return await self._call(_infer_all, batches)
+
+    async def _call(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         pool = await self._free.get()
         try:
-            return await _call(pool, _infer, inputs)
+            return await _call(pool, function, *arguments)
         finally:
             self._free.put_nowait(pool)
 
@@ -96,7 +104,10 @@ async def open_local(
         card, digest, found = await _call(pools[0], _describe)
         if found == "cpu":
             count = workers or count_cores()
-            pools += [stack.enter_context(_start(model, found)) for _ in range(1, count)]
+            others = [stack.enter_context(_start(model, found)) for _ in range(1, count)]
+            for pool in others:
+                pool.submit(_describe)  # it is ready by the time that the file has been surveyed
+            pools += others
         described = BulkModel(model_name, number, digest, card, _runtime(found))
         yield LocalForecaster(described, LIMITS[found], pools)
 
@@ -183,3 +194,13 @@ def _infer(inputs: Tensors) -> NDArray[np.float32]:
     engine, _ = _engine()
     quantiles: NDArray[np.float32] = engine.run(inputs, ["quantiles"])["quantiles"]
     return quantiles
+
+
+def _infer_all(batches: Sequence[Tensors]) -> list[NDArray[np.float32] | None]:
+    outputs: list[NDArray[np.float32] | None] = []
+    for inputs in batches:
+        try:
+            outputs.append(_infer(inputs))
+        except ModelOutputError:
+            outputs.append(None)
+    return outputs
