@@ -31,20 +31,30 @@ class Pauses:
         self._clock = clock
         self._ends: dict[Flow, tuple[float, OverloadedError]] = {}
 
+    @property
+    def is_any(self) -> bool:
+        """Whether any flow may be refused now."""
+        return bool(self._ends)
+
+    def reason_of(self, flow: Flow) -> OverloadedError | None:
+        """Return why a flow is refused now; None where it is not."""
+        if flow not in self._ends:
+            return None
+        ends_at, reason = self._ends[flow]
+        if ends_at > self._clock():
+            return reason
+        del self._ends[flow]
+        return None
+
     def check(self, flow: Flow) -> None:
         """Let a request pass, or refuse it.
 
         Raises:
             OverloadedError: The runner has refused one of the same flow a moment ago.
         """
-        if not self._ends:
-            return
-        ends_at, reason = self._ends.get(flow, (0.0, None))
-        if reason is None:
-            return
-        if ends_at > self._clock():
+        reason = self.reason_of(flow)
+        if reason is not None:
             raise OverloadedError(str(reason), reason.retry_after_s)
-        del self._ends[flow]
 
     def begin(self, flow: Flow, reason: OverloadedError) -> None:
         """Refuse a flow for as long as ``reason`` says."""

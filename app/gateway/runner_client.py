@@ -62,7 +62,8 @@ class RunnerPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._listed: list[tuple[ModelVersion, ...]] = []
         self._models: list[ModelVersion] = []
-        self._pauses = Pauses()
+        self.pauses = Pauses()
+        """The flows that are refused now."""
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
@@ -112,16 +113,16 @@ class RunnerPool:
         if inference.part or inference.priority == BACKGROUND_PRIORITY:
             return await connection.infer(inference)
         flow = Flow(inference.model_name, inference.flow, inference.priority)
-        self._pauses.check(flow)
+        self.pauses.check(flow)
         try:
             return await connection.infer(inference)
         except OverloadedError as error:
-            self._pauses.begin(flow, error)
+            self.pauses.begin(flow, error)
             raise
 
     def check_room(self, model_name: str) -> None:
         """Refuse early what a runner would refuse, as ``Runners.check_room``."""
-        self._pauses.check(Flow(model_name, CALLER.get()))
+        self.pauses.check(Flow(model_name, CALLER.get()))
 
     async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
         """Sum what all runners have done, as ``Runners.statistics``."""

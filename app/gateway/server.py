@@ -23,6 +23,8 @@ from app.gateway.handshakes import stop_handshakes
 from app.gateway.main import create_app
 from app.gateway.protocol import with_header_timeout
 from app.gateway.runner_client import RunnerPool
+from app.gateway.turnstile import Turnstile
+from app.keys import KeyRing
 from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
@@ -138,9 +140,15 @@ async def _serve(
         max_queue_steps=settings.max_queue_steps,
         change_timeout_s=settings.startup_timeout_s,
     )
+    turnstile = Turnstile(
+        pool.pauses,
+        KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
+        drain,
+        access_log=settings.access_log,
+    )
     config = uvicorn.Config(
         create_app(settings, pool, drain, runners[0].parent),
-        http=with_header_timeout(settings.header_timeout_s),
+        http=with_header_timeout(settings.header_timeout_s, turnstile),
         ws="none",
         lifespan="off",
         log_config=None,
