@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import uvloop
 from numpy.typing import NDArray
 
 from app.keys import create_key
@@ -179,6 +180,8 @@ def account(outcomes: Sequence[Outcome]) -> Figures:
         "wrong": sum(map(is_wrong, answered)),
         "without Retry-After": sum(not one.has_retry_after for one in refused),
     }
+    lag_s = np.percentile([one.lag_s for one in outcomes], 99)
+    figures["sender behind p99, ms"] = round(1000 * float(lag_s), 1)
     for name, group in (("answer", answered), ("refusal", refused)):
         if group:
             p50, p99 = np.percentile([1000 * one.latency_s for one in group], (50, 99))
@@ -231,4 +234,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.errors import (
 )
 from app.gateway.affinity import choose_keeper, history_key
 from app.gateway.runner_connection import RunnerConnection
+from app.gateway.backlog import Backlog
 from app.gateway.pauses import Flow, Pauses
 from app.gateway.runners import CALLER, ChangeAction, Inference, ModelVersion
 from app.model_config import LabelChange
@@ -62,6 +64,7 @@ class RunnerPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._listed: list[tuple[ModelVersion, ...]] = []
         self._models: list[ModelVersion] = []
+        self._backlogs = defaultdict[str, Backlog](Backlog)
         self.pauses = Pauses()
         """The flows that are refused now."""
 
@@ -110,12 +113,15 @@ class RunnerPool:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
-        if inference.part or inference.priority == BACKGROUND_PRIORITY:
+        if inference.priority == BACKGROUND_PRIORITY:
             return await connection.infer(inference)
         flow = Flow(inference.model_name, inference.flow, inference.priority)
-        self.pauses.check(flow)
+        backlog = self._backlogs[inference.model_name]
         try:
-            return await connection.infer(inference)
+            if not inference.part:
+                self.pauses.check(flow)
+                backlog.check(flow.flow, inference.steps, inference.max_wait_s)
+            return await backlog.follow(connection.infer(inference), flow.flow, inference.steps)
         except OverloadedError as error:
             self.pauses.begin(flow, error)
             raise

@@ -1,5 +1,6 @@
 """What the gateway wants of the runners, and what they tell of their models."""
 
+import math
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Inference:
         owner: Id of the caller's key, where states may be kept for it; None where not.
         part: Place among the parts of a request that is too large for one run; None where it is
             whole.
+        max_wait_s: Longest, by estimate, that it may wait for its run.
     """
 
     model_name: str
@@ -71,6 +73,7 @@ class Inference:
     sequence: SequencePart | None = None
     owner: str | None = None
     part: int | None = None
+    max_wait_s: float = math.inf
 
     @property
     def flow(self) -> str:

@@ -149,8 +149,10 @@ class ForecastService:
         owner: str | None,
     ) -> list[NDArray[np.float32]]:
         """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
+        max_wait_s = model.config.for_model(self._settings).max_queue_wait_ms / 1000
+        ask = partial(_to_inference, model=model, deadline=deadline, owner=owner)
         outputs = await self._infer_all(
-            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+            [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks], deadline
         )
         return [_check_finite(tensors["quantiles"]) for tensors in outputs]
 
@@ -199,6 +201,7 @@ class ForecastService:
                 steps=min(step, rows - start) * length,
                 priority=priority,
                 sequence=sequence,
+                max_wait_s=limits.max_queue_wait_ms / 1000,
             )
             for start in range(0, rows, step)
         ]
@@ -245,7 +248,12 @@ class ForecastService:
 
 
 def _to_inference(
-    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+    rows: Sequence[Row],
+    *,
+    model: Forecaster,
+    deadline: float,
+    owner: str | None,
+    max_wait_s: float,
 ) -> Inference:
     inputs = stack_rows(rows)
     return Inference(
@@ -256,6 +264,7 @@ def _to_inference(
         deadline=deadline,
         steps=inputs["past_target"].size,
         owner=owner,
+        max_wait_s=max_wait_s,
     )
 
 

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+from app.turns import WaitingWork
+
 Item = TypeVar("Item")
 
 Entry = tuple[float, int, Item]
@@ -17,10 +19,10 @@ Entry = tuple[float, int, Item]
 
 
 class FairQueue(Generic[Item]):
-    """See the module; ``work`` is what waits of each flow, until it is released."""
+    """See the module; ``work`` is what waits, until it is released."""
 
     def __init__(self) -> None:
-        self.work: dict[str, int] = {}
+        self.work = WaitingWork()
         self._ends: dict[str, float] = {}
         self._entries: list[Entry[Item]] = []
         self._now = 0.0
@@ -44,7 +46,7 @@ class FairQueue(Generic[Item]):
         self._ends[flow] = start + work
         self._num_put += 1
         heapq.heappush(self._entries, (start, self._num_put, item))
-        self.work[flow] = self.work.get(flow, 0) + work
+        self.work.add(flow, work)
 
     def pop(self) -> Entry[Item]:
         """Take the next item out; it may be put back as if nothing had happened."""
@@ -61,18 +63,8 @@ class FairQueue(Generic[Item]):
 
     def release(self, flow: str, work: int) -> None:
         """Count work no more, of an item that was taken for good or that nobody waits for."""
-        self.work[flow] -= work
-        if not self.work[flow]:
-            del self.work[flow], self._ends[flow]
-
-    def work_before(self, flow: str, work: int) -> int:
-        """Return the work that is done before a new item of ``flow`` can begin.
-
-        While the flow's own work is done, every other flow gets as much, if it asks for that much.
-        """
-        own = self.work.get(flow, 0)
-        turn = own + work
-        return own + sum(min(turn, n) for name, n in self.work.items() if name != flow)
+        if self.work.remove(flow, work):
+            del self._ends[flow]
 
     def clear(self) -> None:
         """Take all items out; their work must be released."""

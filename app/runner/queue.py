@@ -202,11 +202,11 @@ class RequestQueue:
         """Estimate the seconds until a new request would begin."""
         if not self._drained_steps_per_s:
             return 0.0
-        before = level.work_before(flow, steps)
+        before = level.work.before(flow, steps)
         for higher in self._levels:
             if higher is level:
                 break
-            before += sum(higher.work.values())
+            before += sum(higher.work.steps.values())
         return before / self._drained_steps_per_s
 
     def _check_wait(self, terms: Terms, wait_s: float) -> None:

@@ -25,10 +25,14 @@ _PATIENCE_S = 40.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one request; times are seconds, ``due_s`` since the load began."""
+    """What became of one request; times are seconds, ``due_s`` since the load began.
+
+    ``latency_s`` counts from when it was due, ``lag_s`` of it is the sender's own.
+    """
 
     request: Request
     due_s: float
+    lag_s: float = 0.0
     latency_s: float = 0.0
     status: int = LOST
     has_retry_after: bool = False
@@ -75,7 +79,7 @@ class OpenLoop:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
             request = self.requests[number % len(self.requests)]
-            outcome = Outcome(request, due_s)
+            outcome = Outcome(request, due_s, lag_s=-delay_s if delay_s < 0 else 0.0)
             self.outcomes.append(outcome)
             self._send(outcome, started + due_s)
             if not number % 16:
