@@ -54,7 +54,7 @@ class Backlog:
             )
 
     async def follow(self, answer: Awaitable[Tensors], flow: str, steps: int) -> Tensors:
-        """Wait for an answer, which counts until then; only answers tell how fast the runners are."""
+        """Wait for an answer, and count it until then; errors tell nothing of the speed."""
         self._work.add(flow, steps)
         self._count += 1
         try:

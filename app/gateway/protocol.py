@@ -131,5 +131,9 @@ def with_header_timeout(
     """Return the protocol class with its time limit and its turnstile set."""
     return cast(
         "type[asyncio.Protocol]",
-        type("HttpProtocol", (BoundedHttpProtocol,), {"header_timeout_s": seconds, "turnstile": turnstile}),
+        type(
+            "HttpProtocol",
+            (BoundedHttpProtocol,),
+            {"header_timeout_s": seconds, "turnstile": turnstile},
+        ),
     )

@@ -17,9 +17,9 @@ from app.errors import (
     OverloadedError,
 )
 from app.gateway.affinity import choose_keeper, history_key
-from app.gateway.runner_connection import RunnerConnection
 from app.gateway.backlog import Backlog
 from app.gateway.pauses import Flow, Pauses
+from app.gateway.runner_connection import RunnerConnection
 from app.gateway.runners import CALLER, ChangeAction, Inference, ModelVersion
 from app.model_config import LabelChange
 from app.statistics import VersionStatistics, load_statistics, statistics_file

@@ -190,8 +190,8 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
 
 def _to_error(failure: InferFailure) -> GatecastError:
     kind = getattr(errors, failure.error, EngineError)
-    if issubclass(kind, OverloadedError):
-        return kind(failure.message, failure.retry_after_s, pause_s=failure.pause_s)
+    if kind is OverloadedError:
+        return OverloadedError(failure.message, failure.retry_after_s, pause_s=failure.pause_s)
     if issubclass(kind, RetryableError):
         return kind(failure.message, failure.retry_after_s)
     return kind(failure.message)

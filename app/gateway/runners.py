@@ -15,7 +15,6 @@ from app.wire import (
     SequencePart,
 )
 
-
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Id of the key of the request that the current task answers; empty without one."""
 

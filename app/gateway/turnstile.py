@@ -8,10 +8,14 @@ what is not plainly one of a paused flow goes on to the application, which judge
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.errors import OverloadedError, UnauthorizedError
 from app.gateway.access import identify
@@ -141,10 +145,12 @@ class TurnstileProtocol(HttpToolsProtocol):
         self._refusal = None
 
     def _find_refusal(self) -> tuple[Flow, OverloadedError] | None:
-        if self.turnstile is None or self.parser.get_method() != b"POST":
+        parser = self.parser
+        if self.turnstile is None or parser is None or parser.get_method() != b"POST":
             return None
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        is_plain = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        is_busy = cycle is not None and not cycle.response_complete
+        is_plain = parser.get_http_version() == "1.1" and parser.should_keep_alive()
         if is_busy or not is_plain or self.expect_100_continue:
             return None
         return self.turnstile.find_refusal(self.url, self.headers)
@@ -162,7 +168,7 @@ class TurnstileProtocol(HttpToolsProtocol):
         turnstile = cast("Turnstile", self.turnstile)
         path = self.url.decode("ascii")
         self.scope["method"] = "POST"
-        exchange = begin_exchange(self.scope)
+        exchange = begin_exchange(cast("dict[str, Any]", self.scope))
         exchange.route = _route_of(path)
         exchange.key_id = flow.flow
         self.transport.write(turnstile.answer(exchange, path, error))
