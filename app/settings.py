@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Longest the body of a request may take to arrive."
     )
     max_batch_size: int = Field(16, ge=1, description="Most series in one model run.")
+    fit_batch_size: bool = Field(
+        default=True,
+        description="Whether runs stay smaller where the machine gains nothing by larger ones.",
+    )
     max_batch_steps: int = Field(
         32_768, ge=1, description="Most padded steps, series times longest, in one model run."
     )

@@ -114,7 +114,7 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         reason: Why it is not ready; empty where it is.
         interface: Its ``Interface`` in JSON, empty where it is not ready.
-        card: Its ``Card`` in JSON, empty where it has none.
+        card: Its card in JSON, empty where it has none.
         digest: SHA-256 of its file, empty where it is not ready.
         config: The ``ModelConfig`` of the model in JSON.
         config_refusal: Why the config that lies beside it now does not count; empty where it does.

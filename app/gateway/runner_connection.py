@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import override
 
 from app import errors
-from app.artifact import Card
+from app.artifact import read_card
 from app.errors import (
     DeadlineExceededError,
     EngineError,
@@ -181,7 +181,7 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
         model.model_version,
         interface=Interface.from_json(model.interface) if model.interface else None,
         reason=model.reason,
-        card=Card.model_validate_json(model.card) if model.card else None,
+        card=read_card(model.card) if model.card else None,
         digest=model.digest,
         config=ModelConfig.model_validate_json(model.config),
         config_refusal=model.config_refusal,

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from app.artifact import Card
+from app.artifact import AnyCard
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics
@@ -36,7 +36,7 @@ class ModelVersion:
     model_version: int
     interface: Interface | None
     reason: str = ""
-    card: Card | None = None
+    card: AnyCard | None = None
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
     config_refusal: str = ""

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import GatecastError, OverloadedError
 from app.interface import Extent
+from app.runner.batch_size import BatchSizer
 from app.runner.fair_queue import Entry, FairQueue
 from app.tensors import Tensors
 from app.wire import BACKGROUND_PRIORITY
@@ -23,7 +24,8 @@ class BatchLimits:
 
     ``max_run_s`` bounds a run by the speed of earlier ones: no watchdog may take a long run of a
     large model for a hung process. ``max_queue_wait_s`` bounds the queue by the speed at which it
-    was emptied lately.
+    was emptied lately. With ``is_size_fitted``, runs stay smaller than ``max_batch_size`` where
+    larger ones gain nothing.
     """
 
     max_batch_size: int
@@ -34,6 +36,7 @@ class BatchLimits:
     max_queue_delay_s: float
     priority_levels: int = 1
     max_queue_wait_s: float = math.inf
+    is_size_fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class RequestQueue:
         self._num_taken = 0
         self._steps_per_s = 0.0
         self._drained_steps_per_s = 0.0
+        self._sizer = BatchSizer(limits.max_batch_size)
         self.steps = 0
 
     def __len__(self) -> int:
@@ -130,6 +134,8 @@ class RequestQueue:
         """Go on within other bounds; what waits already stays admitted."""
         waiting = [request for level in self._levels for request in level]
         released = [request for request in waiting if not request.is_queued]
+        if limits.max_batch_size != self._limits.max_batch_size:
+            self._sizer = BatchSizer(limits.max_batch_size)
         self._limits, self._levels = limits, _make_levels(limits)
         for request in sorted(waiting, key=lambda request: request.terms.queued_at):
             self._level_of(request).put(request, request.terms.flow, request.extent.steps)
@@ -161,7 +167,7 @@ class RequestQueue:
         """Whether waiting longer could not make the next batch larger."""
         waiting = (r for level in self._all_levels() for r in level if r.is_waiting)
         rows = sum(request.extent.rows for request in waiting)
-        return rows >= self._limits.max_batch_size or self.steps >= self._limits.max_batch_steps
+        return rows >= self.max_batch_size or self.steps >= self._limits.max_batch_steps
 
     def oldest_queued_at(self) -> float | None:
         """Return when the oldest request came, None where nothing waits."""
@@ -170,7 +176,8 @@ class RequestQueue:
 
     def take(self, now: float) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Take the next batch out of the queue, and apart from it what expired or was abandoned."""
-        batch = _Batch(self._limits, self._max_batch_steps(), now)
+        limits = replace(self._limits, max_batch_size=self.max_batch_size)
+        batch = _Batch(limits, self._max_batch_steps(), now)
         for level in self._order():
             batch.fill(level)
         self._num_taken += bool(batch.requests)
@@ -187,8 +194,14 @@ class RequestQueue:
             self._release(request)
         return requests
 
-    def record_run(self, steps: int, seconds: float) -> None:
-        """Learn the speed of the model from a run."""
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of the next run, if no request has more."""
+        return self._sizer.size if self._limits.is_size_fitted else self._limits.max_batch_size
+
+    def record_run(self, steps: int, seconds: float, rows: int = 0) -> None:
+        """Learn the speed of the model from a run of so many padded steps in all."""
+        self._sizer.record(rows, steps, seconds)
         speed = steps / max(seconds, 1e-6)
         self._steps_per_s += (speed - self._steps_per_s) * (0.1 if self._steps_per_s else 1.0)
 

@@ -300,8 +300,13 @@ def _describe(model: ListedModel) -> Iterator[ServedModel]:
             version.model_version,
             reason=version.reason,
             interface=engine.interface.to_json() if engine is not None else "",
-            card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+            card=_card_of(engine),
             digest=engine.file_digest if engine is not None else "",
             config=config,
             config_refusal=model.config_refusal,
         )
+
+
+def _card_of(engine: OrtEngine | None) -> str:
+    card = engine.any_card if engine is not None else None
+    return card.model_dump_json() if card is not None else ""

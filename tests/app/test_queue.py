@@ -327,3 +327,20 @@ def test_queue_that_was_emptied_takes_work_again() -> None:
     while queue.take(0.0)[0]:
         pass
     queue.put(waiting_s(1.0))
+
+
+def test_run_is_no_larger_than_what_the_machine_gains_by() -> None:
+    queue = RequestQueue(replace(LIMITS, is_size_fitted=True))
+    for rows in (8, 8, 8, 4, 4, 4):
+        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    for _ in range(6):
+        queue.put(request(10))
+    assert queue.max_batch_size == 4
+    assert len(take(queue)) == 4
+
+
+def test_size_that_was_configured_is_kept() -> None:
+    queue = RequestQueue(LIMITS)
+    for rows in (8, 8, 8, 4, 4, 4):
+        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    assert queue.max_batch_size == LIMITS.max_batch_size
