@@ -25,6 +25,7 @@ from app.lifeline import (
     ReadyReport,
 )
 from app.logs import configure_logging
+from app.model_config import ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
@@ -157,7 +158,7 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
-            limits_of=lambda config: _limits_of(config.for_model(self._settings)),
+            limits_of=lambda config: _limits_of(config, self._settings),
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
@@ -219,7 +220,8 @@ def _vetter_of(settings: Settings, socket: Path, process: VettingProcess | None)
     )
 
 
-def _limits_of(settings: Settings) -> BatchLimits:
+def _limits_of(config: ModelConfig, service: Settings) -> BatchLimits:
+    settings = config.for_model(service)
     return BatchLimits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
@@ -228,6 +230,8 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
         priority_levels=settings.priority_levels,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
+        is_size_fitted=settings.fit_batch_size and config.max_batch_size is None,
     )
 
 
