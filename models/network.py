@@ -15,6 +15,7 @@ from models.categories import CategoryEmbeddings
 from models.config import NetworkConfig
 from models.features import NUM_EXTRAS, CausalFeatures, Features
 from models.recurrent import RecurrentLayer, State, num_states
+from models.shards import RowDropout, draw_like
 
 _LARGEST_COVARIATE = 10.0
 _LARGEST_EXCESS = 2.0  # a factor of seven beyond the window
@@ -90,7 +91,7 @@ class Member(nn.Module):
             RecurrentLayer(config.cell, config.hidden_size, config.hidden_size)
             for _ in range(config.num_layers)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = RowDropout(config.dropout)
         self.head = QuantileHead(config.hidden_size + num_features, config)
         for kind, count in counts.items():
             self.register_buffer(f"{kind}_mean", torch.zeros(count))
@@ -136,7 +137,7 @@ class Member(nn.Module):
         with torch.no_grad():
             features, values = self.read(inputs | self.features.initial_state(batch))
             if self.training and self.config.input_noise:
-                noise = torch.randn_like(values[..., : self.config.window])
+                noise = draw_like(values[..., : self.config.window], torch.randn_like)
                 values[..., : self.config.window] += self.config.input_noise * noise
         values = self.add_categories(values, inputs)
         encoded, _ = self._encode(values, None, self._zero_states(batch))
