@@ -62,10 +62,10 @@ _RECIPES = (
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
-    Recipe(48, (2, 2), 0.05, 0.0, 200, 2, level_smoothing=0.03),  # hours of a day
+    Recipe(48, (2, 2), 0.05, 0.0, 100, 2, level_smoothing=0.03),  # hours of a day
     Recipe(53, (2, 2), 0.05, 0.0, 200, 2),  # weekly
     # hours of a week
-    Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2, half_life=0.7, level_smoothing=0.03),
+    Recipe(float("inf"), (2, 2), 0.05, 0.0, 100, 2, half_life=0.7, level_smoothing=0.03),
 )
 
 
