@@ -59,7 +59,8 @@ class Recipe:
 _RECIPES = (
     # yearly, and everything without a season
     Recipe(1, (0, 6), 0.3, 0.0, 120, 6, anchor_share=0.6, width=0.95),
-    Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
+    # quarterly
+    Recipe(6, (2, 2), 0.3, 0.0, 120, 6, anchor_share=0.6, width=0.95),
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
     Recipe(48, (2, 2), 0.05, 0.0, 100, 2, level_smoothing=0.03),  # hours of a day

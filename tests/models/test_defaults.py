@@ -74,9 +74,9 @@ def test_a_quarter_of_daily_series_makes_a_batch() -> None:
     assert sizes == [4, 17, 48]
 
 
-def test_only_series_without_a_season_are_drawn_to_a_trend() -> None:
+def test_yearly_and_quarterly_series_are_drawn_to_a_trend() -> None:
     shares = [config_of(series_set(season, 1, 2)).anchor_share for season in (1, 4, 7, 12, 168)]
-    assert shares == [0.6, 0.0, 0.0, 0.0, 0.0]
+    assert shares == [0.6, 0.6, 0.0, 0.0, 0.0]
 
 
 def test_only_hours_start_from_a_smoothed_level() -> None:
