@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.bulk.remote import open_remote
+from app.errors import RemoteError
 from app.gateway.task_routes import TASKS
 from tests.e2e.client import Client
 from tests.e2e.service import serving, write_model
@@ -59,6 +61,17 @@ async def test_banner_names_the_tasks_and_a_request_that_works(repository: Path)
         answer = await client.post(path, json.loads(words[-1]))
     assert path == "/v1/models/classify/classify"
     assert (answer.status, answer.json()["predictions"][0]["item_id"]) == (200, "example")
+
+
+async def test_files_and_jobs_are_refused(repository: Path, tmp_path: Path) -> None:
+    jobs = {"jobs_directory": tmp_path / "jobs", "access_log": False}
+    async with serving(repository, **jobs) as service, Client(service.port) as client:
+        headers = {"content-type": "text/csv"}
+        answer = await client.post("/v1/jobs?model_name=tag", b"target\n1\n", headers)
+        with pytest.raises(RemoteError, match="tag makes no forecasts"):
+            async with open_remote(f"http://127.0.0.1:{service.port}", "tag"):
+                pass
+    assert (answer.status, answer.json()["type"]) == (409, "no-forecaster")
 
 
 async def ask(port: int, task: str, body: dict[str, Any]) -> dict[str, Any]:
