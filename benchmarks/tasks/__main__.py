@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def measure_set(task_set: TaskSet, seeds: int) -> dict[str, Any]:
     methods: dict[str, Any] = {}
     runs = []
     for seed in range(1, seeds + 1):
-        fit, seconds = measure_seconds(lambda seed=seed: train(training, seed, {}))
+        fit, seconds = measure_seconds(partial(train, training, seed, {}))
         runs.append(score_fit(fit, test) | {"steps": fit.best_step, "processor seconds": seconds})
         print(task_set.name, seed, runs[-1], flush=True)
     means = {name: round(float(np.mean([run[name] for run in runs])), 4) for name in runs[0]}
@@ -109,8 +110,9 @@ def measure_set(task_set: TaskSet, seeds: int) -> dict[str, Any]:
         methods[name] = score(test, given, true) | {"processor seconds": seconds}
         print(task_set.name, name, methods[name], flush=True)
     name, constant = _constant(training)
-    given, true = answer_examples(fit.network, test)
-    methods[name] = score(test, np.broadcast_to(constant, given.shape), true)
+    true = np.concatenate([np.atleast_1d(example.answer) for example in test.examples])
+    given = np.broadcast_to(constant, (len(true), len(constant)))
+    methods[name] = score(test, given, true.reshape(given.shape) if test.targets else true)
     return {
         "task": training.task,
         "source": task_set.source,

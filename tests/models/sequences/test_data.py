@@ -56,7 +56,7 @@ def test_steps_may_lack_a_tag(tmp_path: Path) -> None:
     assert found.num_untagged == 1
 
 
-WRONG = {
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "answer that changes": ("item_id,x,label\na,1,u\na,2,v\n", {}, "label, row 3.*from row 2"),
     "no answer": ("item_id,x,label\na,1,u\nb,2,\n", {}, "label, row 3"),
     "no number": ("item_id,x,label\na,1,u\nb,two,v\n", {"features": ("x",)}, "x, row 3: 'two'"),
