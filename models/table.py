@@ -5,6 +5,7 @@ covariate columns. Every complaint names the column and the row.
 """
 
 import datetime as dt
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +20,59 @@ _LARGEST = 3.4e38
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of a file are called that are used.
+
+    Attributes:
+        covariates: Those to read as numbers.
+        categories: Those to read as texts.
+    """
+
+    item_id: str
+    timestamp: str
+    target: str
+    covariates: tuple[str, ...]
+    categories: tuple[str, ...]
+
+    def list_used(self) -> list[str]:
+        """Return all of them, each once."""
+        names = (self.item_id, self.timestamp, self.target, *self.covariates, *self.categories)
+        return list(dict.fromkeys(names))
+
+    def list_ignored(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of ``names`` that are not used."""
+        used = set(self.list_used())
+        return tuple(name for name in names if name not in used)
+
+
 class Table:
-    """A checked file.
+    """A checked file in memory.
 
     Attributes:
         frame: ``row`` (number in the file), ``item_id``, ``timestamp`` (``Datetime`` or ``Int64``),
             ``target`` and covariates (``Float64``, null where missing), categories (``String``).
+        num_rows: Rows of the file.
         ignored: Columns of the file that are not used.
         has_stamps: Whether time is a stamp; otherwise it is a plain integer step.
     """
 
-    frame: pl.DataFrame
-    ignored: tuple[str, ...]
-    has_stamps: bool
+    def __init__(self, frame: pl.DataFrame, ignored: tuple[str, ...]) -> None:
+        self.frame = frame
+        self.num_rows = frame.height
+        self.ignored = ignored
+        self.has_stamps = frame["timestamp"].dtype != pl.Int64
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """Yield all rows."""
+        yield self.frame
+
+    def stamps(self) -> Iterator[pl.DataFrame]:
+        """Yield ``row``, ``item_id`` and ``timestamp`` of all rows."""
+        yield self.frame.select("row", "item_id", "timestamp")
+
+    def texts(self, name: str, most: int) -> set[str]:  # noqa: ARG002 - as in ParquetStream
+        """Return the different texts of a column."""
+        return set(self.frame[name].drop_nulls().unique())
 
 
 def read_table(
@@ -48,34 +89,67 @@ def read_table(
         InvalidInputError: The file can not be read, a column is missing, or a cell is wrong.
     """
     raw, first_row = read_file(path)
-    columns = {name: _find_column(raw, name, other) for name, other in _NAMES.items()}
-    for name in (*covariates, *categories):
-        if name not in raw.columns:
-            raise InvalidInputError(f"covariate column {name} is not in {path.name}")
+    columns = find_columns(raw.columns, path.name, covariates, categories)
     if raw.is_empty():
         raise InvalidInputError(f"{path.name} has no rows")
-    rows = pl.Series("row", np.arange(first_row, first_row + raw.height))
-    stamps = read_time(raw[columns["timestamp"]], first_row)
-    frame = pl.DataFrame(
+    return Table(check_rows(raw, columns, first_row), columns.list_ignored(raw.columns))
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is to be read as Parquet, by its name."""
+    return path.suffix.lower() in {".parquet", ".pq"}
+
+
+def find_columns(
+    names: Sequence[str], file: str, covariates: tuple[str, ...], categories: tuple[str, ...]
+) -> Columns:
+    """Find out which column is which.
+
+    Raises:
+        InvalidInputError: One is missing, or there twice.
+    """
+    found = {name: _find_column(names, name, other) for name, other in _NAMES.items()}
+    for name in (*covariates, *categories):
+        if name not in names:
+            raise InvalidInputError(f"covariate column {name} is not in {file}")
+    return Columns(**found, covariates=covariates, categories=categories)
+
+
+def check_stamps(raw: pl.DataFrame, columns: Columns, first_row: int) -> pl.DataFrame:
+    """Return item and time of the rows of ``raw``, the first of which has that number.
+
+    Returns:
+        ``row``, ``item_id`` and ``timestamp``, as in ``Table.frame``.
+
+    Raises:
+        InvalidInputError: A cell is wrong.
+    """
+    return pl.DataFrame(
         [
-            rows,
-            read_names(raw[columns["item_id"]], first_row).alias("item_id"),
-            stamps.alias("timestamp"),
-            read_numbers(raw[columns["target"]], first_row).alias("target"),
-            *(read_numbers(raw[name], first_row) for name in covariates),
-            *(raw[name].cast(pl.String) for name in categories),
+            pl.Series("row", np.arange(first_row, first_row + raw.height)),
+            read_names(raw[columns.item_id], first_row).alias("item_id"),
+            read_time(raw[columns.timestamp], first_row).alias("timestamp"),
         ]
     )
-    used = {*columns.values(), *covariates, *categories}
-    ignored = tuple(name for name in raw.columns if name not in used)
-    return Table(frame, ignored, has_stamps=stamps.dtype != pl.Int64)
+
+
+def check_rows(raw: pl.DataFrame, columns: Columns, first_row: int) -> pl.DataFrame:
+    """Return all that is used of the rows of ``raw``, likewise.
+
+    Raises:
+        InvalidInputError: A cell is wrong.
+    """
+    return check_stamps(raw, columns, first_row).with_columns(
+        read_numbers(raw[columns.target], first_row).alias("target"),
+        *(read_numbers(raw[name], first_row) for name in columns.covariates),
+        *(raw[name].cast(pl.String) for name in columns.categories),
+    )
 
 
 def read_file(path: Path) -> tuple[pl.DataFrame, int]:
     """Return the cells and the number of the first row; a CSV file has its header in row 1."""
-    is_parquet = path.suffix.lower() in {".parquet", ".pq"}
     try:
-        if is_parquet:
+        if is_parquet(path):
             return pl.read_parquet(path), 1
         return pl.read_csv(path, infer_schema=False, null_values=_MISSING), 2
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -83,11 +157,11 @@ def read_file(path: Path) -> tuple[pl.DataFrame, int]:
         raise InvalidInputError(f"{path} can not be read: {reason}") from error
 
 
-def _find_column(raw: pl.DataFrame, name: str, other: str) -> str:
-    found = [column for column in (name, other) if column in raw.columns]
+def _find_column(names: Sequence[str], name: str, other: str) -> str:
+    found = [column for column in (name, other) if column in names]
     if len(found) == 1:
         return found[0]
-    problem = "both are there" if found else f"the columns are {', '.join(raw.columns)}"
+    problem = "both are there" if found else f"the columns are {', '.join(names)}"
     raise InvalidInputError(f"one column must be named {name} or {other}; {problem}")
 
 

@@ -77,7 +77,7 @@ def fit_sequences(
     network.set_scaling(find_scaling(learned))
     module = SequenceModule(network, learned, held_back, options)
     curve = LearningCurve()
-    line = ProgressLine(console, "training", max_steps=options.max_steps)
+    line = ProgressLine(console, "training", max_steps=options.max_steps, curve=curve)
     last = directory / f"{_LAST}.ckpt"
     with quiet_lightning(), line, Interruption() as interruption:
         trainer = _make_trainer(options, directory, [curve, line, interruption])
