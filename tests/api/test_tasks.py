@@ -397,6 +397,12 @@ async def test_failing_run_is_a_problem(
     assert answer.status == status
 
 
+async def test_no_body_is_read_while_the_caller_is_refused(runners: FakeRunners) -> None:
+    runners.room_error = OverloadedError("full")
+    answer = await call(create_app(load_settings(), runners, Drain()), [b"{}"], path=PATHS["tag"])
+    assert (answer.status, answer.num_chunks_read) == (503, 0)
+
+
 async def test_timeout_of_the_request_counts(runners: FakeRunners) -> None:
     runners.gate.clear()
     app = create_app(load_settings(), runners, Drain())
