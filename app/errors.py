@@ -166,7 +166,14 @@ class ModelNotReadyError(RetryableError):
 
 
 class OverloadedError(RetryableError):
-    """The queue is full; nothing was run."""
+    """The queue is full; nothing was run.
+
+    For ``pause_s``, other requests of the same flow would be refused as well.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 1, *, pause_s: float = 0.0) -> None:
+        super().__init__(message, retry_after_s)
+        self.pause_s = pause_s
 
 
 class TooManyJobsError(RetryableError):

@@ -34,6 +34,7 @@ from models.report import (
     describe_steps,
 )
 from models.run import STORE_DIRECTORY, Plan, check_free, prepare_for_all, train_forecaster
+from models.sequences.checkpoint import is_sequence_checkpoint
 from models.stored_data import Store, load_data
 from models.stream import is_large
 from models.training import TrainingOptions
@@ -50,6 +51,7 @@ _NETWORK_OPTIONS = (
     "window",
     "transform",
     "input_noise",
+    "anchor_share",
     "num_members",
 )
 _FIXED_OPTIONS = (
@@ -106,6 +108,9 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
     "--transform", type=click.Choice(["log", "identity", "both"]), help="Axis to work on."
 )
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
+@click.option(
+    "--anchor-share", type=click.FloatRange(0, 1), help="How far to draw to a damped trend."
+)
 @click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
 @click.option("--members", "num_members", type=_POSITIVE, help="Networks that are averaged.")
 @click.option("--max-steps", type=_POSITIVE, help="Optimiser steps of each network.")
@@ -249,6 +254,11 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     model: give it data that reach further than those it learned from. The rivals are those of
     statsforecast, one fit a window.
     """
+    if is_sequence_checkpoint(checkpoint):
+        raise InvalidInputError(
+            f"{checkpoint} holds no forecaster, so there is nothing to look back from; "
+            "`gatecast score` scores models that classify, regress or tag"
+        )
     trained = load_checkpoint(checkpoint)
     config = trained.network.config
     items, found = load_series_for(trained, data, given["freq"])

@@ -180,7 +180,7 @@ def _run_stage(
     curve = LearningCurve()
     line = ProgressLine(place.console, stage.title, max_steps=stage.options.max_steps, curve=curve)
     last = place.directory / f"{stage.name}.ckpt"
-    with _quiet(), line, Interruption() as interruption:
+    with quiet_lightning(), line, Interruption() as interruption:
         trainer = _make_trainer(stage, place, [curve, line, interruption])
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -263,7 +263,7 @@ def _choose_strategy(processes: Processes) -> DDPStrategy | str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice on loaders and devices; none of it applies here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

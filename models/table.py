@@ -88,7 +88,7 @@ def read_table(
     Raises:
         InvalidInputError: The file can not be read, a column is missing, or a cell is wrong.
     """
-    raw, first_row = _read_file(path)
+    raw, first_row = read_file(path)
     columns = find_columns(raw.columns, path.name, covariates, categories)
     if raw.is_empty():
         raise InvalidInputError(f"{path.name} has no rows")
@@ -127,8 +127,8 @@ def check_stamps(raw: pl.DataFrame, columns: Columns, first_row: int) -> pl.Data
     return pl.DataFrame(
         [
             pl.Series("row", np.arange(first_row, first_row + raw.height)),
-            _read_names(raw[columns.item_id], first_row).alias("item_id"),
-            _read_time(raw[columns.timestamp], first_row).alias("timestamp"),
+            read_names(raw[columns.item_id], first_row).alias("item_id"),
+            read_time(raw[columns.timestamp], first_row).alias("timestamp"),
         ]
     )
 
@@ -140,13 +140,13 @@ def check_rows(raw: pl.DataFrame, columns: Columns, first_row: int) -> pl.DataFr
         InvalidInputError: A cell is wrong.
     """
     return check_stamps(raw, columns, first_row).with_columns(
-        _read_numbers(raw[columns.target], first_row).alias("target"),
-        *(_read_numbers(raw[name], first_row) for name in columns.covariates),
+        read_numbers(raw[columns.target], first_row).alias("target"),
+        *(read_numbers(raw[name], first_row) for name in columns.covariates),
         *(raw[name].cast(pl.String) for name in columns.categories),
     )
 
 
-def _read_file(path: Path) -> tuple[pl.DataFrame, int]:
+def read_file(path: Path) -> tuple[pl.DataFrame, int]:
     """Return the cells and the number of the first row; a CSV file has its header in row 1."""
     try:
         if is_parquet(path):
@@ -165,27 +165,41 @@ def _find_column(names: Sequence[str], name: str, other: str) -> str:
     raise InvalidInputError(f"one column must be named {name} or {other}; {problem}")
 
 
-def _read_names(column: pl.Series, first_row: int) -> pl.Series:
+def read_names(column: pl.Series, first_row: int) -> pl.Series:
+    """Return ``column`` as texts, none of them missing.
+
+    Raises:
+        InvalidInputError: One is missing; the message names column and row.
+    """
     names = column.cast(pl.String)
-    _refuse(names.is_null(), column, first_row, "is empty")
+    refuse(names.is_null(), column, first_row, "is empty")
     return names
 
 
-def _read_numbers(column: pl.Series, first_row: int) -> pl.Series:
+def read_numbers(column: pl.Series, first_row: int) -> pl.Series:
+    """Return ``column`` as ``Float64``, null where missing.
+
+    Raises:
+        InvalidInputError: A cell is no number; the message names column and row.
+    """
     if column.dtype == pl.String:
         column = column.str.strip_chars()
     elif not (column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}):
         raise InvalidInputError(f"column {column.name} must hold numbers, not {column.dtype}")
     numbers = column.cast(pl.Float64, strict=False)
-    _refuse(numbers.is_null() & column.is_not_null(), column, first_row, "is not a number")
+    refuse(numbers.is_null() & column.is_not_null(), column, first_row, "is not a number")
     numbers = numbers.fill_nan(None)
-    _refuse(numbers.abs() > _LARGEST, column, first_row, f"is beyond {_LARGEST:.1e}")
+    refuse(numbers.abs() > _LARGEST, column, first_row, f"is beyond {_LARGEST:.1e}")
     return numbers
 
 
-def _read_time(column: pl.Series, first_row: int) -> pl.Series:
-    """Read integer steps as ``Int64`` and stamps as ``Datetime`` in microseconds."""
-    _refuse(column.is_null(), column, first_row, "is empty")
+def read_time(column: pl.Series, first_row: int) -> pl.Series:
+    """Return integer steps as ``Int64`` and stamps as ``Datetime`` in microseconds.
+
+    Raises:
+        InvalidInputError: A cell is missing or neither; the message names column and row.
+    """
+    refuse(column.is_null(), column, first_row, "is empty")
     if column.dtype.is_integer():
         return column.cast(pl.Int64)
     if column.dtype == pl.String:
@@ -208,7 +222,7 @@ def _parse_stamps(column: pl.Series, first_row: int) -> pl.Series:
     texts = column.unique(maintain_order=True)
     parsed = {text: _parse_stamp(text.strip()) for text in texts}
     wrong = [text for text, stamp in parsed.items() if stamp is None]
-    _refuse(column.is_in(wrong), column, first_row, "is no ISO 8601 date or time")
+    refuse(column.is_in(wrong), column, first_row, "is no ISO 8601 date or time")
     stamps = {text: stamp for text, stamp in parsed.items() if stamp is not None}
     offsets = {stamp.utcoffset() for stamp in stamps.values()}
     if None in offsets and len(offsets) > 1:
@@ -226,8 +240,12 @@ def _parse_stamp(text: str) -> dt.datetime | None:
         return None
 
 
-def _refuse(is_wrong: pl.Series, column: pl.Series, first_row: int, problem: str) -> None:
-    """Raise an error that names the first row where ``is_wrong`` holds."""
+def refuse(is_wrong: pl.Series, column: pl.Series, first_row: int, problem: str) -> None:
+    """Complain about the first row where ``is_wrong`` holds.
+
+    Raises:
+        InvalidInputError: There is one; the message names column and row.
+    """
     where = is_wrong.fill_null(value=False).arg_true()
     if len(where):
         cell, row = column[where[0]], first_row + where[0]

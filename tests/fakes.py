@@ -127,6 +127,7 @@ class FakeRunners:
     Attributes:
         gate: Inferences wait until it is open; it is open at first.
         error: What every inference raises, where it is set.
+        room_error: What every look for room raises, where it is set.
         inferences: All that were asked for.
         changes: All loads and unloads that were asked for.
         label_changes: The same of labels.
@@ -147,6 +148,7 @@ class FakeRunners:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.room_error: Exception | None = None
         self.inferences: list[Inference] = []
         self.changes: list[tuple[str, str]] = []
         self.label_changes: list[tuple[str, LabelChange]] = []
@@ -179,6 +181,11 @@ class FakeRunners:
         if self.error is not None:
             raise self.error
         self.label_changes.append((model_name, change))
+
+    def check_room(self, model_name: str) -> None:
+        assert any(version.model_name == model_name for version in self.versions)
+        if self.room_error is not None:
+            raise self.room_error
 
     async def infer(self, inference: Inference) -> Tensors:
         self.inferences.append(inference)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from app.gateway.runners import Inference, Runners
 from app.gateway.time_limits import TimeLimit
 from app.tensors import Tensors
 
-_MAX_CONCURRENT_PARTS = 32
+_MAX_CONCURRENT_PARTS = 4
+"""Of one request: enough to keep two runners busy, and few enough for the queue to stay short."""
 
 
 async def infer_all(
@@ -45,13 +47,13 @@ async def _infer_in_turn(
         return [await runners.infer(parts[0]())]
     slots = asyncio.Semaphore(_MAX_CONCURRENT_PARTS)
 
-    async def infer(part: Callable[[], Inference]) -> Tensors:
+    async def infer(number: int, part: Callable[[], Inference]) -> Tensors:
         async with slots:
-            return await runners.infer(part())
+            return await runners.infer(replace(part(), part=number))
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(infer(part)) for part in parts]
+            tasks = [group.create_task(infer(*numbered)) for numbered in enumerate(parts)]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

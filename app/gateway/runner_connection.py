@@ -17,6 +17,7 @@ from app.errors import (
     EngineError,
     GatecastError,
     ModelNotReadyError,
+    OverloadedError,
     RetryableError,
 )
 from app.gateway.runners import Inference, ModelVersion
@@ -169,6 +170,8 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
         priority=inference.priority,
         sequence=inference.sequence,
         owner=inference.owner,
+        flow=inference.flow,
+        is_begun=bool(inference.part),
     )
 
 
@@ -187,6 +190,8 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
 
 def _to_error(failure: InferFailure) -> GatecastError:
     kind = getattr(errors, failure.error, EngineError)
+    if kind is OverloadedError:
+        return OverloadedError(failure.message, failure.retry_after_s, pause_s=failure.pause_s)
     if issubclass(kind, RetryableError):
         return kind(failure.message, failure.retry_after_s)
     return kind(failure.message)

@@ -50,6 +50,10 @@ class ForecastService:
         self._runners = runners
         self._settings = settings
 
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what the runners would refuse, as ``Runners.check_room``."""
+        self._runners.check_room(model_name)
+
     def prepare(
         self, request: ForecastRequest, model: Forecaster, *, max_horizon: int | None = None
     ) -> PreparedRequest:
@@ -136,10 +140,10 @@ class ForecastService:
         owner: str | None,
     ) -> list[NDArray[np.float32]]:
         """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
+        max_wait_s = model.config.for_model(self._settings).max_queue_wait_ms / 1000
+        ask = partial(_to_inference, model=model, deadline=deadline, owner=owner)
         outputs = await infer_all(
-            self._runners,
-            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks],
-            deadline,
+            self._runners, [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks], deadline
         )
         return [check_finite(tensors["quantiles"]) for tensors in outputs]
 
@@ -188,6 +192,7 @@ class ForecastService:
                 steps=min(step, rows - start) * length,
                 priority=priority,
                 sequence=sequence,
+                max_wait_s=limits.max_queue_wait_ms / 1000,
             )
             for start in range(0, rows, step)
         ]
@@ -205,7 +210,12 @@ class ForecastService:
 
 
 def _to_inference(
-    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+    rows: Sequence[Row],
+    *,
+    model: Forecaster,
+    deadline: float,
+    owner: str | None,
+    max_wait_s: float,
 ) -> Inference:
     inputs = stack_rows(rows)
     return Inference(
@@ -216,6 +226,7 @@ def _to_inference(
         deadline=deadline,
         steps=inputs["past_target"].size,
         owner=owner,
+        max_wait_s=max_wait_s,
     )
 
 

@@ -63,9 +63,12 @@ class TaskService:
         Raises:
             GatecastError: As ``Runners.infer``; then no sequence has an answer.
         """
-        chunks = cut_into_chunks(prepared.rows, model.config.for_model(self._settings))
+        limits = model.config.for_model(self._settings)
+        chunks = cut_into_chunks(prepared.rows, limits)
         name = "values" if model.card.task == "regress" else "probabilities"
-        parts = [partial(_to_inference, rows, model, name, deadline) for rows in chunks]
+        ask = partial(_to_inference, model=model, output=name, deadline=deadline)
+        max_wait_s = limits.max_queue_wait_ms / 1000
+        parts = [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks]
         ran = await infer_all(self._runners, parts, deadline)
         outputs = {
             row.position: output[: row.num_steps] if model.card.task == "tag" else output
@@ -79,7 +82,12 @@ class TaskService:
 
 
 def _to_inference(
-    rows: Sequence[SequenceRow], model: SequenceModel, output: str, deadline: float
+    rows: Sequence[SequenceRow],
+    *,
+    model: SequenceModel,
+    output: str,
+    deadline: float,
+    max_wait_s: float,
 ) -> Inference:
     sequence = pad([row.values for row in rows])
     lengths = np.array([row.num_steps for row in rows], np.int32)
@@ -90,4 +98,5 @@ def _to_inference(
         outputs=(output,),
         deadline=deadline,
         steps=sequence.shape[0] * sequence.shape[1],
+        max_wait_s=max_wait_s,
     )

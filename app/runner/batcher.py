@@ -57,6 +57,7 @@ class DynamicBatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.running_since: float | None = None
+        self._drained_at: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
         self.lost: Callable[[], None] = lambda: None
@@ -153,6 +154,7 @@ class DynamicBatcher:
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
         self.running_since = started = self._clock()
+        drained_at, self._drained_at = self._drained_at, None
         self._metrics.observe_wait(batch, started)
         try:
             results = await self._infer(inputs, outputs)
@@ -169,7 +171,11 @@ class DynamicBatcher:
         finally:
             self.running_since = None
         ended = self._clock()
-        self._queue.record_run(sum(request.extent.steps for request in batch), ended - started)
+        steps = sum(request.extent.steps for request in batch)
+        self._queue.record_run(steps, ended - started, sum(r.extent.rows for r in batch))
+        if drained_at is not None:  # since then, others waited for this run alone
+            self._queue.record_drain(steps, ended - drained_at)
+        self._drained_at = ended if len(self._queue) else None
         self._metrics.observe_run(batch, ended - started)
         rows = split([request.extent for request in batch], results, self._interface)
         for request, own in zip(batch, rows, strict=True):
@@ -269,6 +275,7 @@ class _BatcherMetrics:
         self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
         self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
         self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")
+        self._size_cap = metrics.BATCH_SIZE_CAP.labels(model_name, model_version)
         self._rows = metrics.BATCH_ROWS.labels(model_name)
         self._duration = metrics.BATCH_DURATION.labels(model_name)
         self._padding_share = metrics.BATCH_PADDING_SHARE.labels(model_name)
@@ -276,6 +283,7 @@ class _BatcherMetrics:
     def observe_queue(self, queue: RequestQueue) -> None:
         self._queue_requests.set(len(queue))
         self._queue_steps.set(queue.steps)
+        self._size_cap.set(queue.max_batch_size)
 
     def observe_dropped(self, requests: Sequence[PendingRequest]) -> None:
         for request in requests:

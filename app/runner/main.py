@@ -25,6 +25,7 @@ from app.lifeline import (
     ReadyReport,
 )
 from app.logs import configure_logging
+from app.model_config import ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
@@ -37,6 +38,7 @@ from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
 from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
+from app.runner.vetting_process import VettingProcess
 from app.settings import Settings, load_settings
 from app.statistics import statistics_file
 
@@ -47,21 +49,20 @@ _LOST_STATUS = 70
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Run until told to stop; an error at start goes to the supervisor, with status 78."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--lifeline", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
-    parser.add_argument("--restarts", type=int, required=True)
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
+    """Run until told to stop; an error at start goes to the supervisor, with status 78.
+
+    Args:
+        arguments: Those of ``app.runner.start``.
+        process: What tries model files, where it was started already.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
     with ExitStack() as stack:
         try:
             settings = load_settings()
             configure_logging(settings)
-            vetter = stack.enter_context(_vetter_of(settings, arguments.socket))
+            vetter = stack.enter_context(_vetter_of(settings, arguments.socket, process))
             vetter.look_ahead()
             device, note = choose_device(settings.device, cuda_is_usable)
             if device == "cuda" and arguments.index > 0:
@@ -157,7 +158,7 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
-            limits_of=lambda config: _limits_of(config.for_model(self._settings)),
+            limits_of=lambda config: _limits_of(config, self._settings),
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
@@ -209,16 +210,18 @@ def _memory_of(socket: Path) -> Path:
     return socket.with_suffix(".models")
 
 
-def _vetter_of(settings: Settings, socket: Path) -> Vetter:
+def _vetter_of(settings: Settings, socket: Path, process: VettingProcess | None) -> Vetter:
     return Vetter(
         settings.model_repository,
         max_bytes=settings.max_model_bytes,
         timeout_s=settings.vetting_timeout_s,
         memory=socket.with_name("vetted"),
+        process=process,
     )
 
 
-def _limits_of(settings: Settings) -> BatchLimits:
+def _limits_of(config: ModelConfig, service: Settings) -> BatchLimits:
+    settings = config.for_model(service)
     return BatchLimits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
@@ -227,6 +230,8 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
         priority_levels=settings.priority_levels,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
+        is_size_fitted=settings.fit_batch_size and config.max_batch_size is None,
     )
 
 
@@ -244,7 +249,3 @@ def _report_of(model: LoadedModel) -> ModelReport:
         json.dumps(example_request(card)),
         task=card.task,
     )
-
-
-if __name__ == "__main__":
-    main()

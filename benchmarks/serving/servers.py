@@ -26,7 +26,7 @@ _PACKAGES = {
     "triton": ["nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime==1.32.0"],
 }
 _SCRIPTS = {"floor": "floor_asgi.py", "litserve": "litserve_app.py", "triton": "triton_start.py"}
-_KINDS = {"app.gateway.server": "gateway", "app.runner.main": "runner"}
+_KINDS = {"app.gateway.server": "gateway", "app.runner.start": "runner"}
 _PASSING = "app.runner.vetting_child"
 """Ends when it has had nothing to do for a while."""
 _SYSTEM_PYTHON = Path("/usr/bin/python3.11")
@@ -74,7 +74,7 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serving(name: str, model: Path) -> AsyncIterator[Server]:
+async def serving(name: str, model: Path, *more: str) -> AsyncIterator[Server]:
     """Run a server with the model at ``model``; what it prints goes to a file beside others.
 
     Args:
@@ -82,10 +82,11 @@ async def serving(name: str, model: Path) -> AsyncIterator[Server]:
             and again) and its other defaults, or a peer, whose environment is made where it is
             missing.
         model: A file, for gatecast in its place in a model repository.
+        more: Options of gatecast, instead of these.
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
-        command = _command(name, port, model, Path(scratch))
+        command = [*_command(name, port, model, Path(scratch)), *more]
         with pinned(SERVER_CORE), (CACHE / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=log, stderr=log, start_new_session=True
