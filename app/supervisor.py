@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.multiprocess import mark_process_dead
-
 from app.banner import print_banner
 from app.children import Child, Patience
 from app.errors import StartupError
@@ -117,7 +115,7 @@ class Supervisor:
             print_banner(report, addresses, needs_key=bool(self._settings.api_keys_file))
 
     def _runner(self, index: int, path: Path, environment: dict[str, str]) -> Child:
-        command = ("-m", "app.runner.main", "--socket", str(path), "--index", str(index))
+        command = ("-m", "app.runner.start", "--socket", str(path), "--index", str(index))
         return self._child("runner", (*command, "--restarts", "{restarts}"), environment, ())
 
     def _gateway(
@@ -176,6 +174,8 @@ def _bound_ports(listeners: Sequence[socket.socket]) -> dict[str, str]:
 
 def _forget_gauges(pid: int, directory: str) -> None:
     """Drop what a process that is gone had in its queue; its counters stay."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - 0.1 s of a start
+
     mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 

@@ -3,6 +3,8 @@
 The same chunks give the same bytes. A file appears under its name when it is whole, never before.
 """
 
+from __future__ import annotations
+
 import os
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Sequence
@@ -12,11 +14,9 @@ from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from typing_extensions import override
 
+from app.arrow import pa
 from app.bulk.tables import decode_rows
 from app.errors import BulkRunError, InvalidInputError
 
@@ -113,7 +113,7 @@ class _ParquetWriter(_Writer):
     """Gathers chunks into row groups of a useful size."""
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, *_: object) -> None:
-        self._writer = pyarrow.parquet.ParquetWriter(file, schema, compression="zstd")
+        self._writer = pa.parquet.ParquetWriter(file, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
 
     @override
@@ -160,7 +160,7 @@ class _CsvWriter(_Writer):
         self._has_stamps = pa.types.is_timestamp(schema.field("timestamp").type)
         if self._has_stamps:
             schema = schema.set(1, pa.field("timestamp", pa.string()))
-        self._writer = pyarrow.csv.CSVWriter(file, schema)
+        self._writer = pa.csv.CSVWriter(file, schema)
 
     @override
     def write(self, table: pa.Table) -> None:

@@ -21,6 +21,8 @@ The order of things: rows and their mark in the journal are one transaction; the
 output, are written under other names, flushed to the disk and renamed.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable
@@ -28,8 +30,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow as pa
-
+from app.arrow import pa
 from app.bulk.chunks import ChunkForecaster, in_thread
 from app.bulk.forecaster import BulkForecaster
 from app.bulk.journal import Journal, Totals
@@ -168,7 +169,7 @@ class _Attempt:
         await in_thread(self._write, totals, has_stamps=has_stamps)
         return BulkSummary(num_series, totals.num_refused, totals.num_rows, before.num_series)
 
-    async def _forecast(self, source: Source, reporter: "_Reporter") -> None:
+    async def _forecast(self, source: Source, reporter: _Reporter) -> None:
         has_stamps = source.freq is not None
         chunks = ChunkForecaster(self._forecaster, self._aim, has_stamps=has_stamps)
         done = self._journal.numbers()
@@ -184,7 +185,7 @@ class _Attempt:
             raise failures.exceptions[0] from None
 
     async def _forecast_chunk(
-        self, chunks: ChunkForecaster, number: int, chunk: Chunk, reporter: "_Reporter"
+        self, chunks: ChunkForecaster, number: int, chunk: Chunk, reporter: _Reporter
     ) -> None:
         try:
             finished = await chunks.forecast(number, chunk)

@@ -1,11 +1,14 @@
 """Forecasts of many series as one Arrow table in long format, and that table as bytes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+from app.arrow import pa
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """Arrow streams and files, batch by batch."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import flatbuffers.encode
 import flatbuffers.packer
-import pyarrow as pa
-import pyarrow.ipc
 from flatbuffers.number_types import Uint8Flags
 from flatbuffers.table import Table
 from typing_extensions import override
 
+from app.arrow import pa
 from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import (
     PIECE_ROWS,
@@ -29,7 +30,7 @@ _FILE_MAGIC_BYTES = 8
 _DICTIONARY, _BATCH = 2, 3
 """Kinds of messages in Arrow's ``Message.fbs``; the numbers below are offsets in its tables."""
 
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_DAMAGE = (OSError, UnicodeDecodeError)
 
 
 class ArrowFile(RawFile):
@@ -51,7 +52,7 @@ class ArrowFile(RawFile):
                 self._refuse_compressed()
             with self._open() as (schema, _):
                 self.column_names = schema.names
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
         check_columns(self.column_names)
 
@@ -67,14 +68,14 @@ class ArrowFile(RawFile):
                     for start in range(0, batch.num_rows, PIECE_ROWS):
                         yield RawPiece(table.slice(start, PIECE_ROWS), row + start)
                     row += batch.num_rows
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
 
     def _refuse_compressed(self) -> None:
         """What a compressed batch holds can not be known before it is decompressed."""
         with open_native(self._source) as native:
             native.seek(_FILE_MAGIC_BYTES if self._is_file else 0)  # a file holds a stream
-            for message in pyarrow.ipc.MessageReader.open_stream(native):
+            for message in pa.ipc.MessageReader.open_stream(native):
                 if _is_compressed(message):
                     raise InvalidInputError(
                         "the Arrow data are compressed: send them plain, with the body in gzip, or "
@@ -85,11 +86,11 @@ class ArrowFile(RawFile):
     def _open(self) -> Generator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         with open_native(self._source) as native:
             if self._is_file:
-                with pyarrow.ipc.open_file(native) as file:
+                with pa.ipc.open_file(native) as file:
                     count = file.num_record_batches
                     yield file.schema, (file.get_batch(index) for index in range(count))
             else:
-                with pyarrow.ipc.open_stream(native) as stream:
+                with pa.ipc.open_stream(native) as stream:
                     yield stream.schema, iter(stream)
 
 
@@ -97,7 +98,7 @@ def _not_arrow(error: Exception) -> MalformedBodyError:
     return MalformedBodyError(f"the file is no Arrow stream: {first_line_of(error)}")
 
 
-def _is_compressed(message: pyarrow.ipc.Message) -> bool:
+def _is_compressed(message: pa.ipc.Message) -> bool:
     """Whether a message, which pyarrow has verified, names a compression of its buffers."""
     content = message.metadata.to_pybytes()
     root = Table(content, flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0))

@@ -6,20 +6,22 @@ A complaint is raised, or kept for its row where other rows shall go through.
 # pyarrow.compute makes its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
+from __future__ import annotations
+
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.arrow import pa, pc
 from app.errors import InvalidInputError
 from app.tensors import LARGEST_MAGNITUDE
 
-_MISSING = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
+_MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
 _WITH_COMMA = r"^[+-]?[0-9]+,[0-9]+$"
@@ -67,6 +69,11 @@ class Column:
         shown = str(self.cells[row].as_py())
         shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
         return f"column {self.name}, row {self.first_row + row}: {shown!r} {problem}"
+
+
+@cache
+def _missing() -> pa.Array:
+    return pa.array(_MISSING)
 
 
 def plain_text(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -141,7 +148,7 @@ def read_categories(column: Column, known: Sequence[str]) -> NDArray[np.float64]
         text = column.cells.cast(pa.string())
     places = pc.add(pc.index_in(text, pa.array(known, pa.string())), 1)
     codes: NDArray[np.float64] = pc.fill_null(places, 0).to_numpy().astype(np.float64)
-    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _MISSING))
+    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _missing()))
     codes[_to_bool(missing)] = np.nan
     return codes
 
@@ -160,7 +167,7 @@ def is_numeric(cells: pa.ChunkedArray) -> bool:
     if text is None:
         return _is_number_type(cells.type)
     text = pc.replace_substring(text, ",", ".")
-    good = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.is_in(text, _MISSING))
+    good = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.is_in(text, _missing()))
     return bool(pc.all(good).as_py())
 
 
@@ -269,7 +276,7 @@ def _parse_stamp(text: str) -> dt.datetime | None:
 def _from_text(
     column: Column, text: pa.ChunkedArray, *, decimal_comma: bool
 ) -> NDArray[np.float64]:
-    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _MISSING))
+    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _missing()))
     pattern = _COMMA_NUMBER if decimal_comma else _NUMBER
     is_number = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
     column.refuse(~_to_bool(pc.or_(is_number, missing)), "is not a number")

@@ -1,10 +1,11 @@
 """Which column of a file is which: as the caller says, else by name, else by what is in it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
+from app.arrow import pa
 from app.errors import InvalidInputError
 from app.files.cells import is_numeric, is_time
 

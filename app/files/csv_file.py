@@ -1,13 +1,14 @@
 """CSV files: their separator, header and cells, all of them as text."""
 
+from __future__ import annotations
+
 import csv
 import re
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.csv
 from typing_extensions import override
 
+from app.arrow import pa
 from app.errors import InvalidInputError, MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     MAX_COLUMNS,
@@ -73,17 +74,17 @@ class CsvFile(RawFile):
                 self._text.check()
                 raise _translate(error, row) from error
 
-    def _open(self, file: pa.NativeFile, columns: Sequence[str]) -> pyarrow.csv.CSVStreamingReader:
-        return pyarrow.csv.open_csv(
+    def _open(self, file: pa.NativeFile, columns: Sequence[str]) -> pa.csv.CSVStreamingReader:
+        return pa.csv.open_csv(
             file,
-            pyarrow.csv.ReadOptions(
+            pa.csv.ReadOptions(
                 use_threads=False,
                 block_size=_BLOCK_BYTES,
                 column_names=self.column_names,
                 skip_rows=self._num_skipped,
             ),
-            pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(
+            pa.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
+            pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=False,
                 include_columns=columns,

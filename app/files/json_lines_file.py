@@ -1,13 +1,14 @@
 """JSON Lines files: one object a line, its keys are the columns."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.json
 from typing_extensions import override
 
+from app.arrow import pa
 from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import (
     PIECE_BYTES,
@@ -72,9 +73,9 @@ def _read_lines(file: BinaryIO) -> bytes:
 def _parse(lines: bytes, *, first_row: int, first_line: int) -> pa.Table:
     try:
         lines.decode()
-        table = pyarrow.json.read_json(
+        table = pa.json.read_json(
             pa.BufferReader(lines),
-            pyarrow.json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
+            pa.json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
         )
     except UnicodeDecodeError as error:
         line = first_line + lines[: error.start].count(b"\n")

@@ -1,11 +1,12 @@
 """Parquet files, read some rows at a time; a bomb is refused by its own footer."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.parquet
 from typing_extensions import override
 
+from app.arrow import pa
 from app.errors import MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     MAX_COLUMNS,
@@ -22,7 +23,7 @@ from app.files.raw import (
 
 _MAX_CELLS = 2**22
 _COLUMN_BUFFER_BYTES = 2**16
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_DAMAGE = (OSError, UnicodeDecodeError)
 
 
 class ParquetFile(RawFile):
@@ -40,7 +41,7 @@ class ParquetFile(RawFile):
             with open_native(source) as native, _open(native) as file:
                 _check_size(file.metadata, limits)
                 schema = file.schema_arrow
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_parquet(error) from error
         self.column_names = schema.names
         check_columns(self.column_names)
@@ -57,12 +58,12 @@ class ParquetFile(RawFile):
                 for batch in file.iter_batches(num_rows, columns=names, use_threads=False):
                     yield RawPiece(pa.Table.from_batches([batch]).select(names), row)
                     row += batch.num_rows
-        except _DAMAGE as error:
+        except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_parquet(error) from error
 
 
-def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pyarrow.parquet.ParquetFile:
-    return pyarrow.parquet.ParquetFile(
+def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pa.parquet.ParquetFile:
+    return pa.parquet.ParquetFile(
         native,
         read_dictionary=list(texts),
         buffer_size=_COLUMN_BUFFER_BYTES,
@@ -71,7 +72,7 @@ def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pyarrow.parquet.P
     )
 
 
-def _check_size(metadata: pyarrow.parquet.FileMetaData, limits: FileLimits) -> None:
+def _check_size(metadata: pa.parquet.FileMetaData, limits: FileLimits) -> None:
     if metadata.num_columns > MAX_COLUMNS:
         raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
     check_num_rows(metadata.num_rows, limits)

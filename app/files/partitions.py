@@ -1,13 +1,14 @@
 """Rows on disk, divided by item, so that some items at a time can be put together."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.ipc
 
+from app.arrow import pa
 from app.files.rows import Rows, hash_names
 
 _MOST_PARTITIONS = 256
@@ -26,7 +27,7 @@ class Partitions:
         fields += [(f"covariate {index}", pa.float64()) for index in range(num_covariates)]
         self._schema = pa.schema(fields)
         self._paths = [Path(self._folder.name) / str(index) for index in range(count)]
-        self._writers = [pyarrow.ipc.new_file(str(path), self._schema) for path in self._paths]
+        self._writers = [pa.ipc.new_file(str(path), self._schema) for path in self._paths]
 
     def add(self, rows: Rows) -> None:
         """Write some rows."""
@@ -46,7 +47,7 @@ class Partitions:
     def read(self) -> Iterator[Rows]:
         """Read the rows of some items at a time, in the order in which they were added."""
         for path in self._paths:
-            with pa.OSFile(str(path), "rb") as native, pyarrow.ipc.open_file(native) as file:
+            with pa.OSFile(str(path), "rb") as native, pa.ipc.open_file(native) as file:
                 table = file.read_all()
             if table.num_rows:
                 yield self._to_rows(table)

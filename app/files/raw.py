@@ -4,6 +4,8 @@ A file comes from anybody: pyarrow's readers are made, and fuzzed, for untrusted
 native files alone, never Python's: their threads may outlive the interpreter.
 """
 
+from __future__ import annotations
+
 import io
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -11,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-import pyarrow as pa
-
+from app.arrow import pa
 from app.errors import InvalidInputError, PayloadTooLargeError
 
 FileFormat = Literal["csv", "jsonl", "parquet", "arrow"]

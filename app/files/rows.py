@@ -1,12 +1,14 @@
 """Rows of a file as arrays, in the order of the file; pieces of raw cells become pieces of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from app.arrow import pa
 from app.files.cells import (
     Column,
     finds_decimal_commas,
@@ -77,12 +79,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.item)
 
-    def part(self, start: int, stop: int) -> "Rows":
+    def part(self, start: int, stop: int) -> Rows:
         """Return the rows from ``start`` to before ``stop``; ``names`` stays whole."""
         told = {row - start: text for row, text in self.complaints.items() if start <= row < stop}
         return replace(self.take(slice(start, stop)), complaints=told)
 
-    def take(self, which: slice | Steps) -> "Rows":
+    def take(self, which: slice | Steps) -> Rows:
         """Return some rows without the complaints; ``names`` stays whole."""
         return Rows(
             self.names,

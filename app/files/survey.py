@@ -3,13 +3,14 @@
 # pyarrow.compute makes its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.arrow import pa, pc
 from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.cells import Offsets, find_offsets, has_steps

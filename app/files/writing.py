@@ -1,5 +1,7 @@
 """Forecasts as a file, piece by piece, so that a long answer never lies in memory as a whole."""
 
+from __future__ import annotations
+
 import io
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,11 +10,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
+
+from app.arrow import pa
 
 AnswerFormat = Literal["csv", "jsonl", "parquet", "arrow"]
 
@@ -159,7 +160,7 @@ class _TableWriter(ForecastWriter):
 
 def _open(kind: AnswerFormat, outbox: _Outbox, schema: pa.Schema) -> Any:
     if kind == "csv":
-        return pyarrow.csv.CSVWriter(outbox, schema)
+        return pa.csv.CSVWriter(outbox, schema)
     if kind == "parquet":
-        return pyarrow.parquet.ParquetWriter(outbox, schema, compression="zstd")
+        return pa.parquet.ParquetWriter(outbox, schema, compression="zstd")
     return pa.ipc.new_stream(outbox, schema)

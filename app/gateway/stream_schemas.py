@@ -8,6 +8,7 @@ from app.gateway.forecast_schemas import (
     MAX_QUANTILE_LEVELS,
     Note,
     QuantileLevel,
+    Values,
     WholeNumber,
 )
 
@@ -32,6 +33,17 @@ class StreamHistory(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
         ),
     ] = None
     freq: Annotated[str | None, Meta(description="Spacing of the values, as in a forecast.")] = None
+    past_covariates: Annotated[
+        dict[str, Values] | None, Meta(description="By name, as many values as `target`.")
+    ] = None
+    future_covariates: Annotated[
+        dict[str, Values] | None,
+        Meta(description="By name, as many values as `target` and the model's horizon together."),
+    ] = None
+    static_covariates: Annotated[
+        dict[str, float | str | None] | None,
+        Meta(description="By name, as in a forecast request; they stay those of the stream."),
+    ] = None
 
 
 class Observations(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -49,6 +61,16 @@ class Observations(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
         WholeNumber | None, Meta(description="Steps ahead. Default and most: the model's.")
     ] = None
     quantile_levels: Levels = None
+    past_covariates: Annotated[
+        dict[str, Values] | None, Meta(description="By name, as many values as `values`.")
+    ] = None
+    future_covariates: Annotated[
+        dict[str, Values] | None,
+        Meta(
+            description="By name, as many values as `values` and `horizon` together; they take the"
+            " place of what was known ahead before."
+        ),
+    ] = None
 
 
 class StreamDescription(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,14 @@ from app.errors import (
     StreamLostError,
     StreamNotFoundError,
 )
+from app.gateway.stream_covariates import StreamCovariates
 
 _MAX_ANSWERS = 8
 _BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS streams (
     owner TEXT, model_name TEXT, stream_id TEXT, step INTEGER NOT NULL, tail BLOB, start TEXT,
-    freq TEXT, updated_at REAL NOT NULL, PRIMARY KEY (owner, model_name, stream_id)
+    freq TEXT, updated_at REAL NOT NULL, covariates BLOB, PRIMARY KEY (owner, model_name, stream_id)
 );
 CREATE INDEX IF NOT EXISTS streams_by_age ON streams (updated_at);
 CREATE TABLE IF NOT EXISTS answers (
@@ -38,20 +39,23 @@ CREATE TABLE IF NOT EXISTS answers (
     answer BLOB NOT NULL, PRIMARY KEY (owner, model_name, stream_id, step)
 );
 """
+_COLUMNS = "SELECT name FROM pragma_table_info('streams')"
+_ADD_COVARIATES = "ALTER TABLE streams ADD COLUMN covariates BLOB"
 _READ = """
-SELECT step, tail, start, freq, updated_at FROM streams
+SELECT step, tail, start, freq, updated_at, covariates FROM streams
 WHERE owner = ? AND model_name = ? AND stream_id = ?
 """
 _LIST = """
-SELECT stream_id, step, tail, start, freq, updated_at FROM streams
+SELECT stream_id, step, tail, start, freq, updated_at, covariates FROM streams
 WHERE owner = ? AND model_name = ? AND stream_id > ? AND tail IS NOT NULL AND updated_at > ?
 ORDER BY stream_id LIMIT ?
 """
 _COUNT = "SELECT count(*) FROM streams WHERE owner = ? AND tail IS NOT NULL"
-_PUT = "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE = """
-UPDATE streams SET step = ?, tail = ?, updated_at = ?
+UPDATE streams SET step = ?, tail = ?, covariates = ?, updated_at = ?
 WHERE owner = ? AND model_name = ? AND stream_id = ? AND step = ? AND tail = ?
+    AND covariates IS ?
 """
 _ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _FIND_ANSWER = """
@@ -74,7 +78,7 @@ _EXPIRE = (
         SELECT owner, model_name, stream_id FROM streams WHERE updated_at <= ?
     )
     """,
-    "UPDATE streams SET tail = NULL WHERE tail IS NOT NULL AND updated_at <= ?",
+    "UPDATE streams SET tail = NULL, covariates = NULL WHERE tail IS NOT NULL AND updated_at <= ?",
 )
 _FORGET = "DELETE FROM streams WHERE updated_at <= ?"
 
@@ -101,6 +105,7 @@ class Stream:
         tail: The newest of them, ``(num_kept,)``, NaN where missing.
         start: Time stamp of the very first value, as it was given.
         freq: Their spacing, as it was given.
+        covariates: Of the values in the tail, and ahead of them.
         updated_at: Seconds since 1970.
     """
 
@@ -108,6 +113,7 @@ class Stream:
     tail: NDArray[np.float32]
     start: str | None
     freq: str | None
+    covariates: StreamCovariates = field(default_factory=StreamCovariates)
     updated_at: float = 0.0
 
     @property
@@ -174,7 +180,7 @@ class StreamStore:
             sql.execute(
                 _PUT,
                 (*key.to_row(), stream.step, stream.tail.tobytes(), stream.start, stream.freq,
-                 self._clock()),
+                 self._clock(), stream.covariates.to_bytes()),
             )  # fmt: skip
             return is_new
 
@@ -196,8 +202,8 @@ class StreamStore:
         with self._transaction() as sql:
             moved = sql.execute(
                 _MOVE,
-                (after.step, after.tail.tobytes(), self._clock(), *key.to_row(), before.step,
-                 before.tail.tobytes()),
+                (after.step, after.tail.tobytes(), after.covariates.to_bytes(), self._clock(),
+                 *key.to_row(), before.step, before.tail.tobytes(), before.covariates.to_bytes()),
             )  # fmt: skip
             if not moved.rowcount:
                 raise StreamConflictError("the stream was changed by another request meanwhile")
@@ -267,7 +273,7 @@ class StreamStore:
         sql.execute(_FORGET, (now - 2 * self.ttl_s,))
 
 
-_Row = tuple[int, bytes | None, str | None, str | None, float]
+_Row = tuple[int, bytes | None, str | None, str | None, float, bytes | None]
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
@@ -283,6 +289,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
+        if ("covariates",) not in connection.execute(_COLUMNS).fetchall():
+            connection.execute(_ADD_COVARIATES)  # a store from before streams had any
     except sqlite3.Error as error:
         name = "" if path is None else f" {path.name}"
         raise StartupError(f"GATECAST_STREAM_STORE: can not open{name}: {error}") from error
@@ -304,5 +312,7 @@ def _delete(sql: sqlite3.Connection, key: StreamKey) -> None:
 
 
 def _to_stream(row: _Row) -> Stream:
-    step, tail, start, freq, updated_at = row
-    return Stream(step, np.frombuffer(tail or b"", np.float32), start, freq, updated_at)
+    step, tail, start, freq, updated_at, covariates = row
+    values = np.frombuffer(tail or b"", np.float32)
+    known = StreamCovariates.from_bytes(covariates)
+    return Stream(step, values, start, freq, known, updated_at)

@@ -27,6 +27,7 @@ from app.gateway.decoding import OUT_OF_RANGE
 from app.gateway.forecast_schemas import ForecastRequest, Series
 from app.gateway.preparation import PreparedRequest
 from app.gateway.service import Forecast, ForecastService
+from app.gateway.stream_covariates import StreamCovariates
 from app.gateway.stream_schemas import Observations, StreamHistory
 from app.gateway.stream_store import Stream, StreamKey, StreamStore
 from app.tensors import LARGEST_MAGNITUDE
@@ -71,11 +72,18 @@ class Streams:
         """Begin a stream, in place of one of the same name; return whether there was none.
 
         Raises:
-            InvalidInputError: The history is wrong, or the model needs covariates.
+            InvalidInputError: The history is wrong, or its covariates are not those of the model.
             StreamLimitError: The caller has as many streams as it may have.
         """
         target = _to_array(history.target, "/target")
-        stream = Stream(len(target), _cut(target, model.card), history.start, history.freq)
+        covariates = StreamCovariates(
+            history.past_covariates or {},
+            history.future_covariates or {},
+            history.static_covariates or {},
+        )
+        stream = Stream(len(target), target, history.start, history.freq, covariates)
+        self._check_covariates(stream, model, Wish(0.0))
+        stream = _cut(stream, model.card)
         self._prepare(stream, model, Wish(0.0), pointer="/target")
         return await self._call(lambda: self._store.put(key, stream))
 
@@ -96,8 +104,7 @@ class Streams:
         stream = await self.read(key)
         if observations.step != stream.step:
             return await self._repeat(key, stream, int(observations.step), digest)
-        tail = _cut(np.concatenate([stream.tail, values]), model.card)
-        after = replace(stream, step=stream.step + len(values), tail=tail)
+        after = _cut(self._extend(stream, values, observations, model, wish), model.card)
         answer = await self._forecast(key, after, model, wish, pointer="/values")
         try:
             await self._call(
@@ -114,7 +121,9 @@ class Streams:
             StreamNotFoundError, StreamLostError: There is no such stream.
             GatecastError: As ``ForecastService.forecast``.
         """
-        return await self._forecast(key, await self.read(key), model, wish, pointer="")
+        stream = await self.read(key)
+        _check_same_covariates(stream, model.card)
+        return await self._forecast(key, _within(stream, model.card, wish), model, wish, pointer="")
 
     async def read(self, key: StreamKey) -> Stream:
         """Return a stream, as ``StreamStore.get``."""
@@ -131,6 +140,34 @@ class Streams:
     async def delete(self, key: StreamKey) -> None:
         """Forget a stream, as ``StreamStore.delete``."""
         await self._call(lambda: self._store.delete(key))
+
+    def _extend(
+        self,
+        stream: Stream,
+        values: NDArray[np.float32],
+        observations: Observations,
+        model: Forecaster,
+        wish: Wish,
+    ) -> Stream:
+        known = stream.covariates
+        given = StreamCovariates(
+            observations.past_covariates or {}, observations.future_covariates or {}, known.static
+        )
+        _check_same_covariates(stream, model.card)
+        self._check_covariates(replace(stream, tail=values, covariates=given), model, wish)
+        return replace(
+            stream,
+            step=stream.step + len(values),
+            tail=np.concatenate([stream.tail, values]),
+            covariates=known.join(given, len(stream.tail)),
+        )
+
+    def _check_covariates(self, stream: Stream, model: Forecaster, wish: Wish) -> None:
+        """Check covariates as they were given, so that a complaint says where; the values aside."""
+        if stream.covariates == StreamCovariates() and stream.covariates.fits(model.card):
+            return
+        whole = replace(stream, step=len(stream.tail), tail=np.zeros_like(stream.tail))
+        self._prepare(whole, model, wish, pointer="")
 
     async def _call(self, use: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, use)
@@ -162,9 +199,16 @@ class Streams:
     def _prepare(
         self, stream: Stream, model: Forecaster, wish: Wish, *, pointer: str
     ) -> PreparedRequest:
-        _check_covariates(model.card)
+        covariates = stream.covariates
+        series = Series(
+            target=_to_list(stream.tail),
+            start=_start_of_tail(stream, model.card),
+            past_covariates=dict(covariates.past),
+            future_covariates=dict(covariates.future),
+            static_covariates=dict(covariates.static),
+        )
         request = ForecastRequest(
-            series=[Series(target=_to_list(stream.tail), start=_start_of_tail(stream, model.card))],
+            series=[series],
             freq=stream.freq,
             horizon=wish.horizon,
             quantile_levels=wish.quantile_levels,
@@ -176,11 +220,14 @@ class Streams:
             raise InvalidInputError(str(error), place) from error
 
 
-def _cut(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
-    """Return the newest values within the context, without an eighth of it each time it is full."""
-    excess = len(values) - card.context_length
+def _cut(stream: Stream, card: Card) -> Stream:
+    """Keep the newest values within the context, without an eighth of it each time it is full."""
+    excess = len(stream.tail) - card.context_length
+    if excess <= 0:
+        return stream
     block = max(1, card.context_length // _DROPPED_SHARE)
-    return values if excess <= 0 else values[-(-excess // block) * block :]
+    count = -(-excess // block) * block
+    return replace(stream, tail=stream.tail[count:], covariates=stream.covariates.drop(count))
 
 
 def _to_array(values: list[float | None], pointer: str) -> NDArray[np.float32]:
@@ -211,12 +258,29 @@ def _frequency(stream: Stream, card: Card) -> Frequency | None:
     return None if alias is None else Frequency.parse(alias)
 
 
-def _check_covariates(card: Card) -> None:
-    if names := (*card.past_covariates, *card.future_covariates, *card.static_covariates):
+def _check_same_covariates(stream: Stream, card: Card) -> None:
+    if not stream.covariates.fits(card):
         raise InvalidInputError(
-            f"this model needs {', '.join(names)}, which a stream does not keep: send whole"
-            " histories to its forecast route"
+            "the stream has other covariates than this model takes; PUT it with its history"
         )
+
+
+def _within(stream: Stream, card: Card, wish: Wish) -> Stream:
+    """Leave out what is known beyond the steps that are asked for and those of the model."""
+    num_kept = len(stream.tail)
+    ahead = stream.covariates.num_ahead(num_kept)
+    if ahead is None:
+        return stream
+    horizon = int(wish.horizon or card.horizon)
+    if ahead < horizon:
+        raise InvalidInputError(
+            f"the covariates of the stream are known for {ahead} steps ahead: ask for no more, or"
+            " give more with the next values",
+            "/horizon",
+        )
+    most = max(horizon, card.horizon)
+    stop = num_kept + (most if ahead >= most else horizon)
+    return replace(stream, covariates=stream.covariates.until(stop))
 
 
 def _encode(key: StreamKey, stream: Stream, forecast: Forecast) -> bytes:

@@ -38,6 +38,7 @@ from app.runner.server import RunnerServer
 from app.runner.shelf import ModelShelf, load_first
 from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
+from app.runner.vetting_process import VettingProcess
 from app.settings import Settings, load_settings
 from app.statistics import statistics_file
 
@@ -48,21 +49,20 @@ _LOST_STATUS = 70
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Run until told to stop; an error at start goes to the supervisor, with status 78."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--lifeline", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
-    parser.add_argument("--restarts", type=int, required=True)
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
+    """Run until told to stop; an error at start goes to the supervisor, with status 78.
+
+    Args:
+        arguments: Those of ``app.runner.start``.
+        process: What tries model files, where it was started already.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
     with ExitStack() as stack:
         try:
             settings = load_settings()
             configure_logging(settings)
-            vetter = stack.enter_context(_vetter_of(settings, arguments.socket))
+            vetter = stack.enter_context(_vetter_of(settings, arguments.socket, process))
             vetter.look_ahead()
             device, note = choose_device(settings.device, cuda_is_usable)
             if device == "cuda" and arguments.index > 0:
@@ -210,12 +210,13 @@ def _memory_of(socket: Path) -> Path:
     return socket.with_suffix(".models")
 
 
-def _vetter_of(settings: Settings, socket: Path) -> Vetter:
+def _vetter_of(settings: Settings, socket: Path, process: VettingProcess | None) -> Vetter:
     return Vetter(
         settings.model_repository,
         max_bytes=settings.max_model_bytes,
         timeout_s=settings.vetting_timeout_s,
         memory=socket.with_name("vetted"),
+        process=process,
     )
 
 
@@ -248,7 +249,3 @@ def _report_of(model: LoadedModel) -> ModelReport:
         json.dumps(example_request(card)),
         task=card.task,
     )
-
-
-if __name__ == "__main__":
-    main()

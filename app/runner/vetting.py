@@ -8,32 +8,25 @@ is refused here. The bytes that were tried are those that are opened, whatever h
 import contextlib
 import hashlib
 import logging
-import os
-import signal
-import subprocess
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, cast
-
-import msgspec
+from typing import Self
 
 from app.artifact import MODEL_FILE, find_versions
 from app.errors import ArtifactError
 from app.runner.model_file import read_model_file
 from app.runner.verdict import Trial, Verdict
+from app.runner.vetting_process import VettingProcess
 
 logger = logging.getLogger(__name__)
 
-_GRACE_S = 30.0
-"""For the child to start; a file that hangs is given up much earlier, by the child itself."""
 _BASE_MEMORY_BYTES = 2**30
 _MEMORY_PER_BYTE = 4
 """The file itself, ONNX Runtime's message, its tensors, and what optimisation makes of them."""
-_INHERITED = ("PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 _MAX_REASON_LENGTH = 300
 _IS_LOST = "the process that tries model files is lost"
 
@@ -57,14 +50,23 @@ class Vetter:
         timeout_s: Longest a file may take when it is opened and tried.
         memory: Folder that keeps the digests of sound files, for all runners of one service and for
             those that take a lost one's place.
+        process: What tries files, where it was started already; closing ends it.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int, timeout_s: float, memory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        timeout_s: float,
+        memory: Path,
+        process: VettingProcess | None = None,
+    ) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._memory = memory
-        self._child: _Child | None = None
+        self._child = process
         self._is_closed = False
         self._closing = threading.Lock()
         """So that no child begins once ``_is_closed``: nobody would kill it."""
@@ -152,7 +154,7 @@ class Vetter:
             if self._is_closed:
                 return None
             if self._child is None:
-                self._child = _Child()
+                self._child = VettingProcess()
             child = self._child
         verdict = child.ask(trial, model)
         if verdict is None:
@@ -163,56 +165,6 @@ class Vetter:
         if self._child is not None:
             self._child.end()
         self._child = None
-
-
-class _Child:
-    """The process that tries files, until it is lost."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.runner.vetting_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_bare_environment(),
-            start_new_session=True,
-        )
-
-    def ask(self, trial: Trial, model: bytes) -> Verdict | None:
-        """Return what it says of ``model``, or None where it is lost."""
-        stdin, stdout = (
-            cast("IO[bytes]", pipe) for pipe in (self._process.stdin, self._process.stdout)
-        )
-        timer = threading.Timer(trial.timeout_s + _GRACE_S, self.kill)
-        timer.start()
-        try:
-            stdin.write(msgspec.json.encode(trial) + b"\n")
-            stdin.write(model)
-            stdin.flush()
-            return msgspec.json.decode(stdout.readline(), type=Verdict)
-        except (OSError, msgspec.DecodeError):
-            return None
-        finally:
-            timer.cancel()
-
-    def end(self) -> None:
-        """End the process and what it tries."""
-        self.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # what was written and not read is lost with it
-                cast("IO[bytes]", pipe).close()
-
-    def kill(self) -> None:
-        """Kill the process and what it tries; ``ask`` returns then."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def _bare_environment() -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return inherited | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _clean(reason: str) -> str:

@@ -26,7 +26,7 @@ _PACKAGES = {
     "triton": ["nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime==1.32.0"],
 }
 _SCRIPTS = {"floor": "floor_asgi.py", "litserve": "litserve_app.py", "triton": "triton_start.py"}
-_KINDS = {"app.gateway.server": "gateway", "app.runner.main": "runner"}
+_KINDS = {"app.gateway.server": "gateway", "app.runner.start": "runner"}
 _PASSING = "app.runner.vetting_child"
 """Ends when it has had nothing to do for a while."""
 _SYSTEM_PYTHON = Path("/usr/bin/python3.11")

@@ -211,7 +211,21 @@ async def test_wrong_bodies_are_refused_with_their_place(
     assert (await client.get(ONE)).json()["step"] == 2
 
 
-async def test_model_with_covariates_has_no_streams(client: httpx.AsyncClient) -> None:
-    answer = await client.put("/v1/models/shop/streams/a", json={"target": [1]})
+async def test_covariates_that_the_model_does_not_take_are_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await create(client, 1, past_covariates={"price": [1]})
     assert answer.status_code == 422
-    assert "send whole histories" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "/past_covariates"
+
+
+async def test_stream_of_other_covariates_than_the_model_takes_now_begins_anew(
+    client: httpx.AsyncClient, runners: FakeRunners
+) -> None:
+    await create(client, 1, 2)
+    runners.versions[:2] = [forecaster("monthly", 1, make_card(static_covariates=("size",)))]
+    answers = [await append(client, 2, 3), await client.get(f"{ONE}/forecast")]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "PUT it with its history" in answers[0].json()["detail"]
+    again = await create(client, 1, 2, static_covariates={"size": 1})
+    assert again.status_code == 200

@@ -1,7 +1,9 @@
 """Streams in their SQLite file."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from app.errors import (
     StreamLostError,
     StreamNotFoundError,
 )
+from app.gateway.stream_covariates import StreamCovariates
 from app.gateway.stream_store import Stream, StreamKey, StreamStore
 from tests.fakes import ManualClock
 
 TTL_S = 100.0
 KEY = StreamKey("a", "monthly", "one")
+COVARIATES = StreamCovariates({"price": [1.0, None]}, {"holiday": [0.5, 1.0]}, {"region": "south"})
 
 
 @contextmanager
@@ -34,13 +38,13 @@ def store(path: Path | None = None, **changes: Any) -> Iterator[StreamStore]:
 
 
 def stream(*values: float) -> Stream:
-    return Stream(len(values), np.array(values, np.float32), "2024-01-31", "M")
+    return Stream(len(values), np.array(values, np.float32), "2024-01-31", "M", COVARIATES)
 
 
 def move(kept: StreamStore, step: int, key: StreamKey = KEY) -> None:
     before = kept.get(key)
     assert before.step == step
-    after = Stream(step + 1, np.append(before.tail, np.float32(step)), before.start, before.freq)
+    after = replace(before, step=step + 1, tail=np.append(before.tail, np.float32(step)))
     kept.append(key, before, after, digest=b"%d" % step, answer=b"answer %d" % step)
 
 
@@ -50,11 +54,33 @@ def test_stream_comes_back_as_it_was_also_from_another_process(tmp_path: Path) -
         assert first.put(KEY, stream(1, np.nan, 3))
         got = second.get(KEY)
         assert (got.step, got.start, got.freq) == (3, "2024-01-31", "M")
+        assert got.covariates == COVARIATES
         np.testing.assert_array_equal(got.tail, np.array([1, np.nan, 3], np.float32))
         move(second, 3)
     with store(path) as reopened:
         assert reopened.get(KEY).step == 4
         assert reopened.find_answer(KEY, 3) == (b"3", b"answer 3")
+
+
+def test_stream_with_other_covariates_meanwhile_does_not_move_on() -> None:
+    with store() as kept:
+        kept.put(KEY, stream(1, 2))
+        before = kept.get(KEY)
+        kept.put(KEY, replace(stream(1, 2), covariates=StreamCovariates()))
+        with pytest.raises(StreamConflictError):
+            kept.append(KEY, before, replace(before, step=3), digest=b"", answer=b"")
+
+
+def test_store_from_before_covariates_is_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "streams"
+    with store(path) as first:
+        first.put(KEY, replace(stream(1, 2), covariates=StreamCovariates()))
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("ALTER TABLE streams DROP COLUMN covariates")
+    with store(path) as reopened:
+        assert reopened.get(KEY).covariates == StreamCovariates()
+        move(reopened, 2)
+        assert reopened.get(KEY).step == 3
 
 
 def test_stream_moves_on_only_from_where_it_is(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Service:
 
     @property
     def runners(self) -> list[int]:
-        return self.children("app.runner.main")
+        return self.children("app.runner.start")
 
     @property
     def gateways(self) -> list[int]:
