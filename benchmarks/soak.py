@@ -89,7 +89,7 @@ class Soak:
 
     def __init__(self, service: Service, directory: Path, models: list[bytes]) -> None:
         random = np.random.default_rng(5)
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(lost=0, wrong=0)
         self.slowest_s = 0.0
         self._service = service
         self._directory = directory
