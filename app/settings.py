@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         4_000_000, ge=1, description="Most padded steps that may wait for one model."
     )
     max_queue_wait_ms: float = Field(
-        1000.0, gt=0, description="Longest, by estimate, that a request may wait for its run."
+        2000.0, gt=0, description="Longest, by estimate, that a request may wait for its run."
     )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."
