@@ -1,10 +1,10 @@
 """Measures what the service does under more load than it can carry: python -m benchmarks.overload.
 
-The server runs on core 0, the load on core 1. Capacity is what a closed loop with 64 series on their way gets,
-just before and just after, since machines are shared. An open loop then sends three times as much,
-and every request is accounted for: answered, refused or lost; all answers are checked. Then: a
-modest key beside one that floods, live requests beside a bulk job, small requests beside one of
-1,000 series. ``--only`` names a case. Prints figures and writes benchmarks/results/overload.json.
+The server runs on core 0, the load on core 1. Capacity is what a closed loop with 64 series on
+their way gets, just before and just after, since machines are shared. An open loop then sends three
+times as much, and every request is accounted for: answered, refused or lost; all answers are
+checked. Then: a modest key beside one that floods, and small requests beside one of 1,000 series.
+``--only`` names a case. Prints figures and writes benchmarks/results/overload.json.
 """
 
 import argparse
