@@ -146,8 +146,8 @@ class TurnstileProtocol(HttpToolsProtocol):
         self._refusal = None
 
     def _find_refusal(self) -> tuple[Flow, OverloadedError] | None:
-        parser = self.parser
-        if self.turnstile is None or parser is None or parser.get_method() != b"POST":
+        parser = cast("Any", self.parser)  # never None while it parses
+        if self.turnstile is None or parser.get_method() != b"POST":
             return None
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         is_busy = cycle is not None and not cycle.response_complete
