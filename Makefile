@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke constraints clean
+.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke tasks constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -90,6 +90,15 @@ accuracy: .venv/accuracy  ## score the defaults on official test parts beside ri
 
 accuracy-smoke: .venv/accuracy  ## the same for the smallest set, with one seed
 	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.accuracy --seeds 1 --fresh tourism-yearly
+
+tasks: .venv/tasks  ## score models that classify, regress or tag on real sets beside standard methods
+	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.tasks
+
+# aeon's data files are read as they lie; what it needs to be imported does not fit our NumPy.
+.venv/tasks: .venv/development
+	$(PIP) --editable '.[train,dev,tasks]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aeon==1.6.0
+	touch $@
 
 .venv/accuracy: .venv/development
 	$(PIP) --editable '.[train,dev,accuracy]'

@@ -10,11 +10,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.calendar import Frequency
 from app.calendar_features import CALENDAR_FEATURES, CalendarFeatures
@@ -150,6 +150,102 @@ class Card(_Frozen):
         return CalendarFeatures(self.calendar_features, Frequency.parse(self.freq), self.holidays)
 
 
+SequenceTask = Literal["classify", "regress", "tag"]
+"""One class of a sequence, numbers of a sequence, or one class of each of its steps."""
+
+
+class TaskAccuracy(_Frozen):
+    """A measure of a sequence model on a test part, beside that of a baseline in the same run."""
+
+    data_set: str
+    num_sequences: int
+    metric: str
+    """Its name and unit, for instance ``accuracy`` or ``mean absolute error``."""
+    value: float
+    baseline: str
+    baseline_value: float
+
+
+class SequenceCard(_Frozen):
+    """Everything the service must know about a model that classifies, regresses or tags."""
+
+    format_version: Literal[1] = 1
+    task: SequenceTask
+    description: str = ""
+    cell: Literal["lstm", "gru"]
+    num_layers: int
+    hidden_size: int
+    is_bidirectional: bool = False
+    pooling: Literal["last", "mean", "max", "attention"] | None
+    """How the steps become one answer; None where each has its own."""
+    features: tuple[str, ...]
+    """Columns of the tensor ``sequence``, in order."""
+    classes: tuple[str, ...] = ()
+    """What ``probabilities`` count, in order; empty where the model regresses."""
+    targets: tuple[str, ...] = ()
+    """What ``values`` are, in order; empty where the model does not regress."""
+    max_length: int
+    """Most steps of a sequence."""
+    temperature: float = 1.0
+    """What the probabilities were calibrated with; 1 where they were not."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...] = Field((), max_length=0)
+    """None: a sequence is read as a whole."""
+    training: Training
+    accuracy: tuple[TaskAccuracy, ...] = ()
+    made_with: dict[str, str]
+    """Versions of the libraries that made the file."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        if not self.features or len({*self.features}) != len(self.features):
+            raise ValueError("features must be names, each once")
+        names, others = self.classes, self.targets
+        if self.task == "regress":
+            names, others = others, names
+        if not names or others or len({*names}) != len(names):
+            raise ValueError("classes, or where the model regresses targets, must be named once")
+        if (self.pooling is None) != (self.task == "tag"):
+            raise ValueError("a model has a pooling, unless it tags")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tensors(self) -> Self:
+        pairs = (self.inputs, self._wanted_inputs), (self.outputs, self._wanted_outputs)
+        for given, wanted in pairs:
+            if {spec.name: spec for spec in given} != {spec.name: spec for spec in wanted}:
+                names = ", ".join(f"{spec.name} {spec.datatype} {spec.shape}" for spec in wanted)
+                raise ValueError(f"the tensors of this task must be {names}")
+        return self
+
+    @property
+    def _wanted_inputs(self) -> tuple[TensorSpec, ...]:
+        shape = ("batch", "time", len(self.features))
+        return (
+            TensorSpec(name="sequence", datatype="FP32", shape=shape),
+            TensorSpec(name="sequence_lens", datatype="INT32", shape=("batch",)),
+        )
+
+    @property
+    def _wanted_outputs(self) -> tuple[TensorSpec, ...]:
+        if self.task == "regress":
+            shape: tuple[int | str, ...] = ("batch", len(self.targets))
+            return (TensorSpec(name="values", datatype="FP32", shape=shape),)
+        steps = ("time",) if self.task == "tag" else ()
+        shape = ("batch", *steps, len(self.classes))
+        return (TensorSpec(name="probabilities", datatype="FP32", shape=shape),)
+
+
+AnyCard = Card | SequenceCard
+
+
+class _Kind(BaseModel):
+    """What tells the cards apart."""
+
+    task: str = "forecast"
+
+
 class TensorValue(_Frozen):
     """One tensor with its numbers, little-endian in base64."""
 
@@ -234,7 +330,7 @@ def relative_error(got: NDArray[Any], want: NDArray[Any], *, floor_share: float 
     return float((np.abs(got64 - want64) / size).max())
 
 
-def to_metadata(card: Card, golden_case: GoldenCase) -> dict[str, str]:
+def to_metadata(card: AnyCard, golden_case: GoldenCase) -> dict[str, str]:
     """Return the metadata of an artifact that is not sealed yet, in a fixed order."""
     return {
         CARD_KEY: card.model_dump_json(),
@@ -285,13 +381,24 @@ def _digest(model: bytes) -> str:
     return hashlib.sha256(model[:start] + UNSEALED_DIGEST.encode() + model[stop:]).hexdigest()
 
 
-def load_card(metadata: Mapping[str, str]) -> Card:
+def read_card(text: str) -> AnyCard:
+    """Read the JSON of a card; its ``task`` says of which kind it is.
+
+    Raises:
+        ArtifactError: It is not of this format.
+    """
+    if _read(_Kind, text, CARD_KEY).task in get_args(SequenceTask):
+        return _read(SequenceCard, text, CARD_KEY)
+    return _read(Card, text, CARD_KEY)
+
+
+def load_card(metadata: Mapping[str, str]) -> AnyCard:
     """Read the card.
 
     Raises:
         ArtifactError: There is none, or it is not of this format.
     """
-    return _load(Card, metadata, CARD_KEY)
+    return read_card(_find(metadata, CARD_KEY))
 
 
 def load_golden_case(metadata: Mapping[str, str]) -> GoldenCase:
@@ -300,14 +407,18 @@ def load_golden_case(metadata: Mapping[str, str]) -> GoldenCase:
     Raises:
         ArtifactError: There is none, or it is not of this format.
     """
-    return _load(GoldenCase, metadata, GOLDEN_CASE_KEY)
+    return _read(GoldenCase, _find(metadata, GOLDEN_CASE_KEY), GOLDEN_CASE_KEY)
 
 
-def _load(kind: type[_Content], metadata: Mapping[str, str], key: str) -> _Content:
+def _find(metadata: Mapping[str, str], key: str) -> str:
     if key not in metadata:
         raise ArtifactError(f"not a gatecast artifact: no {key} in its metadata")
+    return metadata[key]
+
+
+def _read(kind: type[_Content], text: str, key: str) -> _Content:
     try:
-        return kind.model_validate_json(metadata[key])
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])

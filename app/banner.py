@@ -40,6 +40,6 @@ def print_banner(
         return
     key = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
     click.echo(
-        f"try      curl -s {address}/v1/models/{sound.model_name}/forecast{key}"
+        f"try      curl -s {address}/v1/models/{sound.model_name}/{sound.task}{key}"
         f" -H 'Content-Type: application/json' -d {shlex.quote(sound.example)}"
     )

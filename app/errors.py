@@ -10,7 +10,8 @@ GatecastError
 ├── UnauthorizedError            no API key, or one that is not known
 ├── ForbiddenError               the caller is known, or needs no key, but may not do this
 ├── ModelNotFoundError           no such model or version
-├── NoForecasterError            the model takes and gives tensors, it makes no forecasts
+├── NoForecasterError            the model has another task, or takes and gives tensors alone
+├── WrongTaskError               the model does not classify, regress or tag, as was asked
 ├── UnknownSequenceError         a sequence that was not begun, has ended or was forgotten
 ├── SequenceConflictError        a sequence can not go on: its model or its past is another
 ├── StreamNotFoundError          a stream that was never made, or was deleted
@@ -32,7 +33,9 @@ GatecastError
 │   └── ShuttingDownError        the process is draining
 ├── DeadlineExceededError        the caller's time ran out first
 ├── EngineError                  a model run failed
-│   └── ModelOutputError         a model run gave numbers that are not finite
+│   ├── ModelOutputError         a model run gave numbers that are not finite
+│   ├── OutOfMemoryError         a model run needs more memory than there is
+│   └── DeviceLostError          no model runs in this process any more
 ├── ArtifactError                a model file is broken, damaged or not ours
 ├── BulkRunError                 a bulk run can not begin, go on or forecast anything
 ├── RemoteError                  a running service that a command speaks to refuses or is away
@@ -91,7 +94,11 @@ class ModelNotFoundError(GatecastError):
 
 
 class NoForecasterError(GatecastError):
-    """The model is served as tensors alone: its file has no card."""
+    """The model has another task, or none: then its file has no card."""
+
+
+class WrongTaskError(GatecastError):
+    """The model does not classify, regress or tag, as was asked."""
 
 
 class UnknownSequenceError(GatecastError):
@@ -159,7 +166,14 @@ class ModelNotReadyError(RetryableError):
 
 
 class OverloadedError(RetryableError):
-    """The queue is full; nothing was run."""
+    """The queue is full; nothing was run.
+
+    For ``pause_s``, other requests of the same flow would be refused as well.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 1, *, pause_s: float = 0.0) -> None:
+        super().__init__(message, retry_after_s)
+        self.pause_s = pause_s
 
 
 class TooManyJobsError(RetryableError):
@@ -184,6 +198,14 @@ class EngineError(GatecastError):
 
 class ModelOutputError(EngineError):
     """A model run gave numbers that are not finite."""
+
+
+class OutOfMemoryError(EngineError):
+    """A model run needs more memory than there is; one of fewer rows may not."""
+
+
+class DeviceLostError(EngineError):
+    """The GPU gave an error that only another process can leave behind."""
 
 
 class ArtifactError(GatecastError):

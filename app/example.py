@@ -3,16 +3,37 @@
 import math
 from typing import Any
 
-from app.artifact import Card
+from app.artifact import AnyCard, Card, SequenceCard
 
 _LENGTH = 36
+_SEQUENCE_LENGTH = 8
 _PERIOD = 12
 _HORIZON = 3
 _START = "2024-01-01"
 
 
-def example_request(card: Card) -> dict[str, Any]:
-    """Return a small forecast request with everything that the model asks for."""
+def summarize(card: AnyCard) -> str:
+    """Say in a few words what a model does."""
+    if isinstance(card, Card):
+        return f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
+    answers = f"{len(card.targets)} targets" if card.targets else f"{len(card.classes)} classes"
+    return f"{card.cell.upper()}, {card.task}, {len(card.features)} features, {answers}"
+
+
+def example_request(card: AnyCard) -> dict[str, Any]:
+    """Return a small request with everything that the model asks for."""
+    return _to_forecast(card) if isinstance(card, Card) else _of_sequence(card)
+
+
+def _of_sequence(card: SequenceCard) -> dict[str, Any]:
+    steps = range(min(_SEQUENCE_LENGTH, card.max_length))
+    values = [
+        [round(math.sin(step + place), 2) for place in range(len(card.features))] for step in steps
+    ]
+    return {"sequences": [{"item_id": "example", "values": values}]}
+
+
+def _to_forecast(card: Card) -> dict[str, Any]:
     length, horizon = min(_LENGTH, card.context_length), min(_HORIZON, card.horizon)
     levels = card.quantile_levels
     series: dict[str, Any] = {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from app.artifact import Card, StateSpec, TensorSpec
+from app.artifact import AnyCard, Card, StateSpec, TensorSpec
 from app.tensors import LARGEST_MAGNITUDE, NUMPY_DTYPES, Tensors
 
 BATCH = "batch"
@@ -83,11 +83,12 @@ class Interface:
     max_magnitude: float | None = None
 
     @classmethod
-    def from_card(cls, card: Card) -> "Interface":
-        """Describe a forecaster, whose exporter has put the batch on axis 0 of every tensor."""
+    def from_card(cls, card: AnyCard) -> "Interface":
+        """Describe an artifact, whose exporter has put the batch on axis 0 of every tensor."""
+        horizon = card.horizon if isinstance(card, Card) else 0
         return cls(
             inputs=(
-                *(_spec_of(spec, card.horizon) for spec in card.inputs),
+                *(_spec_of(spec, horizon) for spec in card.inputs),
                 *(_state_spec(state, state.name) for state in card.states),
             ),
             outputs=(*card.outputs, *(_state_spec(s, s.next_name) for s in card.states)),
@@ -96,7 +97,7 @@ class Interface:
             ),
             lengths="sequence_lens",
             is_mergeable=True,
-            max_time=card.context_length,
+            max_time=card.context_length if isinstance(card, Card) else card.max_length,
             max_magnitude=LARGEST_MAGNITUDE,
         )
 

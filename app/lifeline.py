@@ -17,7 +17,8 @@ class ModelReport(msgspec.Struct, frozen=True):
     """One model version that a runner found.
 
     ``reason`` says why it was refused; otherwise ``summary`` says what it is and ``example`` is a
-    forecast request that it will answer, in JSON; empty where it makes no forecasts.
+    request that it will answer, in JSON, at the path that ends in ``task``; both are empty where it
+    is served as tensors alone.
     """
 
     model_name: str
@@ -25,6 +26,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     summary: str = ""
     example: str = ""
     reason: str = ""
+    task: str = ""
 
 
 class ReadyReport(msgspec.Struct, frozen=True):

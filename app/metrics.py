@@ -57,6 +57,12 @@ QUEUE_DROPPED = Counter(
     ["model_name", "reason"],
 )
 BATCH_ROWS = Histogram("gatecast_batch_rows", "Series in a run.", ["model_name"], buckets=_ROWS)
+BATCH_SIZE_CAP = Gauge(
+    "gatecast_batch_size_cap",
+    "Most series in the next run, as the runs before it have shown.",
+    ["model_name", "model_version"],
+    multiprocess_mode="livemax",
+)
 BATCH_DURATION = Histogram(
     "gatecast_batch_duration_seconds", "Time of a run.", ["model_name"], buckets=_SECONDS
 )

@@ -59,6 +59,7 @@ class LimitOverrides(_Strict):
     max_padding_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_queue_delay_ms: Annotated[float, Field(ge=0)] | None = None
     max_queue_steps: Annotated[int, Field(ge=1)] | None = None
+    max_queue_wait_ms: Annotated[float, Field(gt=0)] | None = None
     priority_levels: Annotated[int, Field(ge=1, le=100)] | None = None
 
 

@@ -31,6 +31,7 @@ class IndexEntry(msgspec.Struct, frozen=True):
     reason: str = ""
     labels: tuple[str, ...] = ()
     share: float = 0.0
+    task: str = ""
 
 
 class _Refusal(msgspec.Struct):
@@ -182,12 +183,13 @@ def _with_remote(command: Callable[..., None]) -> Callable[..., None]:
 @models.command("list")
 @_with_remote
 def list_models(remote: Remote) -> None:
-    """Show every version with its labels and its share of the requests that name none."""
-    rows = [("NAME", "VERSION", "STATE", "LABELS", "SHARE", "REASON")]
+    """Show every version with its task, labels and share of the requests that name none."""
+    rows = [("NAME", "VERSION", "STATE", "TASK", "LABELS", "SHARE", "REASON")]
     for entry in remote.index():
         share = f"{entry.share:.2%}".replace(".00", "")
         labels = ", ".join(entry.labels)
-        rows.append((entry.name, entry.version, entry.state, labels, share, entry.reason))
+        about = (entry.name, entry.version, entry.state, entry.task)
+        rows.append((*about, labels, share, entry.reason))
     _print_table(rows)
 
 

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Longest the body of a request may take to arrive."
     )
     max_batch_size: int = Field(16, ge=1, description="Most series in one model run.")
+    fit_batch_size: bool = Field(
+        default=True,
+        description="Whether runs stay smaller where the machine gains nothing by larger ones.",
+    )
     max_batch_steps: int = Field(
         32_768, ge=1, description="Most padded steps, series times longest, in one model run."
     )
@@ -113,6 +117,9 @@ class Settings(BaseSettings):
     )
     max_queue_steps: int = Field(
         4_000_000, ge=1, description="Most padded steps that may wait for one model."
+    )
+    max_queue_wait_ms: float = Field(
+        1000.0, gt=0, description="Longest, by estimate, that a request may wait for its run."
     )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."

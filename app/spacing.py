@@ -1,6 +1,7 @@
 """The spacing of time stamps: which frequency they follow, and where on its grid each one lies."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ Stamps = NDArray[np.datetime64]
 
 Positions = NDArray[np.int64]
 
+Parts = Callable[[], Iterable[Sequence[Stamps]]]
+"""Makes an iterator over parts of a set, each the stamps of some of its series."""
+
 OFF_GRID = -1
 
 _UNITS = (("W", 604_800), ("D", 86_400), ("h", 3600), ("min", 60), ("s", 1))
@@ -22,6 +26,7 @@ _MONTHS = {"M": 1, "Q": 3, "Y": 12}
 _LARGEST_COUNT = 99_999
 _LEAST_FILLED_SHARE = 0.2
 _WEEKDAYS = 5
+_WEEK = 7
 
 
 def infer_frequency(series: Sequence[Stamps]) -> Frequency:
@@ -36,17 +41,42 @@ def infer_frequency(series: Sequence[Stamps]) -> Frequency:
     Raises:
         InvalidInputError: No series has two stamps, or they follow no grid.
     """
-    several = [stamps for stamps in series if len(stamps) > 1]
-    if not several:
+    return infer_frequency_in_parts(lambda: (series,))
+
+
+def infer_frequency_in_parts(parts: Parts) -> Frequency:
+    """Find the same where there is no room for all stamps at once.
+
+    Args:
+        parts: Begins anew, each time it is called, with some series after the other.
+
+    Raises:
+        InvalidInputError: As ``infer_frequency``.
+    """
+
+    def list_several() -> Iterator[Sequence[Stamps]]:
+        for part in parts():
+            if several := [stamps for stamps in part if len(stamps) > 1]:
+                yield several
+
+    if next(list_several(), None) is None:
         raise InvalidInputError("freq can not be inferred from single time stamps: give freq")
-    frequency = _monthly(several) or _daily(several) or _in_seconds(several)
-    spans = [grid_positions(stamps, frequency)[-1] + 1 for stamps in several]
-    if sum(map(len, several)) < _LEAST_FILLED_SHARE * float(np.sum(spans)):
+    frequency = _monthly(list_several) or _daily(list_several) or _in_seconds(list_several)
+    _check_filled(list_several, frequency)
+    return frequency
+
+
+def _check_filled(parts: Parts, frequency: Frequency) -> None:
+    num_stamps, num_steps = 0, 0.0
+    for series in parts():
+        num_stamps += sum(map(len, series))
+        spans = [grid_positions(stamps, frequency)[-1] + 1 for stamps in series]
+        num_steps += float(np.sum(spans))
+    if num_stamps < _LEAST_FILLED_SHARE * num_steps:
         raise InvalidInputError(
             f"freq can not be inferred: the time stamps fill less than {_LEAST_FILLED_SHARE:.0%} "
             f"of a grid of {frequency.alias}; give freq if that is what they follow"
         )
-    return frequency
 
 
 def grid_positions(
@@ -76,33 +106,41 @@ def grid_positions(
     return positions
 
 
-def _monthly(series: Sequence[Stamps]) -> Frequency | None:
-    if not all(_keeps_day(stamps, stamps[:1]).all() for stamps in series):
-        return None
-    months = [np.diff(stamps.astype("M8[M]").astype(np.int64)) for stamps in series]
-    step = int(np.gcd.reduce(np.concatenate(months)))
+def _monthly(parts: Parts) -> Frequency | None:
+    step = 0
+    for series in parts():
+        if not all(_keeps_day(stamps, stamps[:1]).all() for stamps in series):
+            return None
+        months = [np.diff(stamps.astype("M8[M]").astype(np.int64)) for stamps in series]
+        step = math.gcd(step, int(np.gcd.reduce(np.concatenate(months))))
     for unit, size in (("Y", 12), ("Q", 3), ("M", 1)):
         if step and step % size == 0:
             return Frequency(step // size, unit)
     return None
 
 
-def _daily(series: Sequence[Stamps]) -> Frequency | None:
+def _daily(parts: Parts) -> Frequency | None:
     """Business days: days apart, none on a weekend, over more than one week."""
-    if not all(_same_time(stamps, stamps[:1]).all() for stamps in series):
-        return None
-    days = [stamps.astype("M8[D]") for stamps in series]
-    steps = np.concatenate([np.diff(each) for each in days]).astype(np.int64)
-    weekdays = {int(day) for each in days for day in np.unique(_weekday(each))}
-    crosses_weekend = any(int((each[-1] - each[0]).astype(np.int64)) >= 7 for each in days)  # noqa: PLR2004
-    if int(np.gcd.reduce(steps)) == 1 and crosses_weekend and max(weekdays) < _WEEKDAYS:
-        return Frequency(1, "B")
-    return None
+    step, crosses_weekend = 0, False
+    for series in parts():
+        if not all(_same_time(stamps, stamps[:1]).all() for stamps in series):
+            return None
+        days = [stamps.astype("M8[D]") for stamps in series]
+        if any(int(_weekday(each).max()) >= _WEEKDAYS for each in days):
+            return None
+        steps = np.concatenate([np.diff(each) for each in days]).astype(np.int64)
+        step = math.gcd(step, int(np.gcd.reduce(steps)))
+        spans = (int((each[-1] - each[0]).astype(np.int64)) for each in days)
+        crosses_weekend = crosses_weekend or any(span >= _WEEK for span in spans)
+    return Frequency(1, "B") if step == 1 and crosses_weekend else None
 
 
-def _in_seconds(series: Sequence[Stamps]) -> Frequency:
-    steps = np.concatenate([np.diff(stamps) for stamps in series]).astype(np.int64)
-    seconds, rest = divmod(int(np.gcd.reduce(steps)), _MICROSECONDS)
+def _in_seconds(parts: Parts) -> Frequency:
+    step = 0
+    for series in parts():
+        steps = np.concatenate([np.diff(stamps) for stamps in series]).astype(np.int64)
+        step = math.gcd(step, int(np.gcd.reduce(steps)))
+    seconds, rest = divmod(step, _MICROSECONDS)
     if rest:
         raise InvalidInputError(
             "freq can not be inferred: the time stamps are not whole seconds apart"

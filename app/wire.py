@@ -64,6 +64,8 @@ class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
         deadline: In seconds of the monotonic clock.
         owner: Id of the caller's key, where states of the histories may be kept for it and used;
             None where not.
+        flow: Whose turn it is to be run: the caller, and apart from it its large requests.
+        is_begun: Whether it is a part of a request of which another part was sent before.
     """
 
     id: int
@@ -75,6 +77,8 @@ class InferRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     priority: int = 0
     sequence: SequencePart | None = None
     owner: str | None = None
+    flow: str = ""
+    is_begun: bool = False
 
 
 class CancelRequest(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -91,12 +95,17 @@ class InferResult(msgspec.Struct, array_like=True, frozen=True, tag=3):
 
 
 class InferFailure(msgspec.Struct, array_like=True, frozen=True, tag=4):
-    """Runner to gateway: why request ``id`` has no rows; ``error`` names an exception class."""
+    """Runner to gateway: why request ``id`` has no rows; ``error`` names an exception class.
+
+    Attributes:
+        pause_s: For so long, other requests of the same flow would be refused as well.
+    """
 
     id: int
     error: str
     message: str
     retry_after_s: int
+    pause_s: float = 0.0
 
 
 class ServedModel(msgspec.Struct, array_like=True, frozen=True):
@@ -105,7 +114,7 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         reason: Why it is not ready; empty where it is.
         interface: Its ``Interface`` in JSON, empty where it is not ready.
-        card: Its ``Card`` in JSON, empty where it has none.
+        card: Its card in JSON, empty where it has none.
         digest: SHA-256 of its file, empty where it is not ready.
         config: The ``ModelConfig`` of the model in JSON.
         config_refusal: Why the config that lies beside it now does not count; empty where it does.

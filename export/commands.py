@@ -7,12 +7,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.artifact import MODEL_FILE
+from app.artifact import MODEL_FILE, SequenceCard
 from app.errors import ArtifactError
+from app.runner.engine import OrtEngine
+from export.figures import Figure, Verification
 from export.publish import check_model_name, publish, to_artifact
-from export.verify import Figure, Verification
+from export.sequence_verify import verify_sequences
+from export.sequences import to_sequence_artifact
 from export.verify import verify as verify_artifact
 from models.checkpoint import load_checkpoint
+from models.sequences.checkpoint import is_sequence_checkpoint, load_sequence_checkpoint
 
 _DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -31,12 +35,17 @@ def export(directory: Path, model_name: str, model_repository: Path) -> None:
     """Export the checkpoint in DIRECTORY as the next version of a model.
 
     Nothing is published unless the file gives the same numbers as PyTorch, whatever shares its
-    batch and whether or not its state was carried.
+    batch and, of a forecaster, whether or not its state was carried.
     """
     check_model_name(model_name)
-    checkpoint = load_checkpoint(directory)
-    model = to_artifact(checkpoint)
-    verification = verify_artifact(model, checkpoint)
+    if is_sequence_checkpoint(directory):
+        sequences = load_sequence_checkpoint(directory)
+        model = to_sequence_artifact(sequences)
+        verification = verify_sequences(model, sequences)
+    else:
+        checkpoint = load_checkpoint(directory)
+        model = to_artifact(checkpoint)
+        verification = verify_artifact(model, checkpoint)
     _print(verification)
     file = publish(model, verification, model_name=model_name, model_repository=model_repository)
     click.echo(f"published {file}")
@@ -52,8 +61,13 @@ def export(directory: Path, model_name: str, model_repository: Path) -> None:
 )
 def verify(model: Path, directory: Path | None) -> None:
     """Prove that MODEL, a model.onnx or the directory of a version, gives the right numbers."""
-    checkpoint = None if directory is None else load_checkpoint(directory)
-    verification = verify_artifact(_read(model), checkpoint)
+    content = _read(model)
+    if isinstance(OrtEngine.from_bytes(content, "cpu").any_card, SequenceCard):
+        sequences = None if directory is None else load_sequence_checkpoint(directory)
+        verification = verify_sequences(content, sequences)
+    else:
+        checkpoint = None if directory is None else load_checkpoint(directory)
+        verification = verify_artifact(content, checkpoint)
     _print(verification)
     if not verification.passed:
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 from app.artifact import StateSpec, TensorSpec
 from models.config import NetworkConfig
-from models.features import NUM_SUMS
 from models.recurrent import num_states
 
 BATCH, TIME, TIME_AND_HORIZON = "batch", "time", "time+horizon"
@@ -44,7 +43,7 @@ def state_specs(config: NetworkConfig) -> tuple[StateSpec, ...]:
             name="running_sums",
             next_name="next_running_sums",
             datatype="FP64",
-            shape=(num_axes * NUM_SUMS,),
+            shape=(num_axes * config.num_sums,),
             initial=0.0,
         ),
         *(

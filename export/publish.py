@@ -8,8 +8,8 @@ from pathlib import Path
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, check_seal, seal, to_metadata
 from app.errors import ArtifactError, InvalidInputError
 from export.card import to_card, to_golden_case
+from export.figures import Verification
 from export.graph import to_bytes, to_onnx
-from export.verify import Verification
 from models.checkpoint import Checkpoint
 
 _STAGED_PREFIX = ".staged-"

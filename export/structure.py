@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from app.artifact import GOLDEN_CASE_KEY, Card
+from app.artifact import GOLDEN_CASE_KEY, AnyCard, Card
 
 _LOOPS = frozenset({"Loop", "Scan", "If"})
 _SOURCE_SUFFIX = b".py"
@@ -22,17 +22,25 @@ def count_operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
-def count_recurrent_faults(model: onnx.ModelProto, card: Card) -> int:
-    """Count recurrent nodes too many or too few, and those that lack lengths or a first state."""
+def count_recurrent_faults(model: onnx.ModelProto, card: AnyCard) -> int:
+    """Count recurrent nodes too many or too few, and those unsound.
+
+    A sound one has lengths and a first state, and reads in the directions that the card tells.
+    """
     kind = card.cell.upper()
     nodes = [node for node in model.graph.node if node.op_type in {"LSTM", "GRU", "RNN"}]
+    is_bidirectional = not isinstance(card, Card) and card.is_bidirectional
     num_operands = 7 if kind == "LSTM" else 6
     sound = [
         node
         for node in nodes
-        if node.op_type == kind and len(node.input) == num_operands and all(node.input)
+        if node.op_type == kind
+        and len(node.input) == num_operands
+        and all(node.input)
+        and _direction(node) == (b"bidirectional" if is_bidirectional else b"forward")
     ]
-    return len(nodes) - len(sound) + abs(card.num_members * card.num_layers - len(sound))
+    num_members = card.num_members if isinstance(card, Card) else 1
+    return len(nodes) - len(sound) + abs(num_members * card.num_layers - len(sound))
 
 
 def count_loops(model: onnx.ModelProto) -> int:
@@ -55,7 +63,7 @@ def count_external_tensors(model: onnx.ModelProto) -> int:
     )
 
 
-def count_shape_faults(model: onnx.ModelProto, card: Card) -> int:
+def count_shape_faults(model: onnx.ModelProto, card: AnyCard) -> int:
     """Count inputs and outputs that differ from the card in name or in which sizes are free."""
     states: list[tuple[int | str, ...]] = [("batch", *state.shape) for state in card.states]
     inputs = {spec.name: spec.shape for spec in card.inputs}
@@ -73,6 +81,10 @@ def count_machine_facts(model: onnx.ModelProto) -> int:
     traces = [str(folder).encode() for folder in folders if folder != Path(folder.anchor)]
     content = text.SerializeToString()
     return sum(content.count(trace) for trace in [*traces, _SOURCE_SUFFIX])
+
+
+def _direction(node: onnx.NodeProto) -> bytes:
+    return next((part.s for part in node.attribute if part.name == "direction"), b"forward")
 
 
 def _without_numbers(model: onnx.ModelProto) -> onnx.ModelProto:

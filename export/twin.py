@@ -7,7 +7,7 @@ whole, its weights already in ONNX's order of gates.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from onnxscript import opset20
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from app.errors import ArtifactError
-from models.forecaster import Forecaster
 from models.recurrent import Cell, RecurrentLayer, State
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _GATE_ORDER: dict[Cell, tuple[int, ...]] = {
     "lstm": (0, 3, 1, 2),  # PyTorch input, forget, cell, output -> ONNX input, output, forget, cell
@@ -27,9 +28,9 @@ _GATE_ORDER: dict[Cell, tuple[int, ...]] = {
 class RecurrentTwin(nn.Module):
     """Does what a ``RecurrentLayer`` does, through one operator that the exporter knows.
 
-    Its buffers are the ONNX operator's inputs ``W`` ``(1, num_gates * hidden_size, input_size)``,
-    ``R`` ``(1, num_gates * hidden_size, hidden_size)`` and ``B`` ``(1, 2 * num_gates *
-    hidden_size)``.
+    Its buffers are the ONNX operator's inputs ``W`` ``(num_directions, num_gates * hidden_size,
+    input_size)``, ``R`` ``(num_directions, num_gates * hidden_size, hidden_size)`` and ``B``
+    ``(num_directions, 2 * num_gates * hidden_size)``.
     """
 
     input_weight: Tensor
@@ -39,16 +40,21 @@ class RecurrentTwin(nn.Module):
     def __init__(self, layer: RecurrentLayer) -> None:
         super().__init__()
         self.cell: Cell = layer.cell
-        weights = layer.rnn.state_dict()
-        self.register_buffer("input_weight", self._reorder(weights["weight_ih_l0"]))
-        self.register_buffer("recurrent_weight", self._reorder(weights["weight_hh_l0"]))
-        biases = [self._reorder(weights[name]) for name in ("bias_ih_l0", "bias_hh_l0")]
+        self._weights = layer.rnn.state_dict()
+        self._suffixes = ("l0", "l0_reverse")[: layer.num_directions]
+        self.register_buffer("input_weight", self._reorder("weight_ih"))
+        self.register_buffer("recurrent_weight", self._reorder("weight_hh"))
+        biases = [self._reorder(name) for name in ("bias_ih", "bias_hh")]
         self.register_buffer("bias", torch.cat(biases, 1))
 
-    def _reorder(self, weight: Tensor) -> Tensor:
+    def _reorder(self, name: str) -> Tensor:
+        """Return the weights of that name, of each direction, their gates in ONNX's order."""
         order = _GATE_ORDER[self.cell]
-        gates = weight.chunk(len(order), 0)
-        return torch.cat([gates[gate] for gate in order]).unsqueeze(0)
+        directions = []
+        for suffix in self._suffixes:
+            gates = self._weights[f"{name}_{suffix}"].chunk(len(order), 0)
+            directions.append(torch.cat([gates[gate] for gate in order]))
+        return torch.stack(directions)
 
     @override
     def forward(
@@ -65,16 +71,18 @@ class RecurrentTwin(nn.Module):
             sequence_lens.to(torch.int32),
             list(state),
         )
-        return outputs.squeeze(1), tuple(final)
+        if len(self._suffixes) == 1:
+            return outputs.squeeze(1), tuple(final)
+        return torch.cat([outputs[:, 0], outputs[:, 1]], -1), tuple(final)
 
 
-def to_twin(network: Forecaster) -> Forecaster:
+def to_twin(network: Network) -> Network:
     """Return a copy of ``network`` on the CPU, set to evaluate, its recurrent layers replaced."""
     twin = copy.deepcopy(network).cpu().eval()
-    for member in twin.list_members():
-        member.layers = nn.ModuleList(
-            RecurrentTwin(layer) for layer in member.layers if isinstance(layer, RecurrentLayer)
-        )
+    for module in [*twin.modules()]:
+        for name, child in [*module.named_children()]:
+            if isinstance(child, RecurrentLayer):
+                setattr(module, name, RecurrentTwin(child))
     return twin
 
 
@@ -88,23 +96,30 @@ def lstm(
         inputs: ``X`` ``(time, batch, input_size)``.
         weights: ``W``, ``R`` and ``B``.
         sequence_lens: ``(batch,)``, int32.
-        state: ``initial_h`` and ``initial_c``, each ``(1, batch, hidden_size)``.
+        state: ``initial_h`` and ``initial_c``, each ``(num_directions, batch, hidden_size)``.
 
     Returns:
-        ``Y`` ``(time, 1, batch, hidden_size)``, ``Y_h`` and ``Y_c``.
+        ``Y`` ``(time, num_directions, batch, hidden_size)``, ``Y_h`` and ``Y_c``.
     """
-    hidden, cell = state[0][0], state[1][0]
-    input_bias, recurrent_bias = weights[2][0].chunk(2)
+    outputs, hidden, cell = _run_directions(_run_lstm, inputs, weights, sequence_lens, state)
+    return outputs, hidden, cell
+
+
+def _run_lstm(
+    inputs: Tensor, weights: Sequence[Tensor], sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    hidden, cell = state
+    input_bias, recurrent_bias = weights[2].chunk(2)
     outputs = []
-    for step, from_input in enumerate(inputs @ weights[0][0].T + input_bias):
-        gates = from_input + hidden @ weights[1][0].T + recurrent_bias
+    for step, from_input in enumerate(inputs @ weights[0].T + input_bias):
+        gates = from_input + hidden @ weights[1].T + recurrent_bias
         input_gate, output_gate, forget_gate, candidate = gates.chunk(4, 1)
         new_cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
         new_hidden = output_gate.sigmoid() * new_cell.tanh()
         live = (step < sequence_lens)[:, None]
         cell, hidden = torch.where(live, new_cell, cell), torch.where(live, new_hidden, hidden)
         outputs.append(torch.where(live, new_hidden, 0.0))
-    return torch.stack(outputs).unsqueeze(1), hidden[None].clone(), cell[None].clone()
+    return torch.stack(outputs), hidden, cell
 
 
 @torch.library.custom_op("gatecast::gru", mutates_args=())
@@ -115,11 +130,18 @@ def gru(
 
     Arguments and results are those of ``lstm``, without its cell state.
     """
-    hidden = state[0][0]
-    input_bias, recurrent_bias = weights[2][0].chunk(2)
+    outputs, hidden = _run_directions(_run_gru, inputs, weights, sequence_lens, state)
+    return outputs, hidden
+
+
+def _run_gru(
+    inputs: Tensor, weights: Sequence[Tensor], sequence_lens: Tensor, state: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    (hidden,) = state
+    input_bias, recurrent_bias = weights[2].chunk(2)
     outputs = []
-    for step, from_input in enumerate(inputs @ weights[0][0].T + input_bias):
-        from_hidden = hidden @ weights[1][0].T + recurrent_bias
+    for step, from_input in enumerate(inputs @ weights[0].T + input_bias):
+        from_hidden = hidden @ weights[1].T + recurrent_bias
         update_input, reset_input, new_input = from_input.chunk(3, 1)
         update_hidden, reset_hidden, new_hidden = from_hidden.chunk(3, 1)
         update_gate = (update_input + update_hidden).sigmoid()
@@ -129,15 +151,45 @@ def gru(
         live = (step < sequence_lens)[:, None]
         hidden = torch.where(live, mixed, hidden)
         outputs.append(torch.where(live, mixed, 0.0))
-    return torch.stack(outputs).unsqueeze(1), hidden[None].clone()
+    return torch.stack(outputs), hidden
+
+
+def _run_directions(
+    run: Callable[..., tuple[Tensor, ...]],
+    inputs: Tensor,
+    weights: Sequence[Tensor],
+    sequence_lens: Tensor,
+    state: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Run forwards and, with weights for it, from the last valid step of each row backwards."""
+    results = []
+    for number in range(len(weights[0])):
+        own = (
+            [weight[number] for weight in weights],
+            sequence_lens,
+            [part[number] for part in state],
+        )
+        if number == 0:
+            results.append(run(inputs, *own))
+        else:
+            backwards, *final = run(_reverse(inputs, sequence_lens), *own)
+            results.append((_reverse(backwards, sequence_lens), *final))
+    outputs, *states = zip(*results, strict=True)
+    return torch.stack(outputs, 1), *(torch.stack(part) for part in states)
+
+
+def _reverse(values: Tensor, sequence_lens: Tensor) -> Tensor:
+    """Reverse the valid steps of each row of ``(time, batch, size)``; others stay."""
+    steps = torch.arange(len(values), device=values.device)[:, None]
+    places = torch.where(steps < sequence_lens, sequence_lens - 1 - steps, steps)
+    return values.gather(0, places.unsqueeze(-1).expand_as(values))
 
 
 @lstm.register_fake
 def _lstm_shapes(
     inputs: Tensor, _weights: Sequence[Tensor], _sequence_lens: Tensor, state: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    time, batch = inputs.shape[:2]
-    outputs = inputs.new_empty(time, 1, batch, state[0].shape[-1])
+    outputs = inputs.new_empty(inputs.shape[0], *state[0].shape)
     return outputs, torch.empty_like(state[0]), torch.empty_like(state[1])
 
 
@@ -145,8 +197,7 @@ def _lstm_shapes(
 def _gru_shapes(
     inputs: Tensor, _weights: Sequence[Tensor], _sequence_lens: Tensor, state: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    time, batch = inputs.shape[:2]
-    outputs = inputs.new_empty(time, 1, batch, state[0].shape[-1])
+    outputs = inputs.new_empty(inputs.shape[0], *state[0].shape)
     return outputs, torch.empty_like(state[0])
 
 
@@ -154,21 +205,27 @@ def _to_onnx_lstm(
     inputs: Any, weights: Sequence[Any], sequence_lens: Any, state: Sequence[Any]
 ) -> Any:
     operands = [inputs, *weights, sequence_lens, *state]
-    return _operator("LSTM")(*operands, hidden_size=weights[1].shape[-1])
+    return _operator("LSTM")(*operands, **_attributes(weights))
 
 
 def _to_onnx_gru(
     inputs: Any, weights: Sequence[Any], sequence_lens: Any, state: Sequence[Any]
 ) -> Any:
     operands = [inputs, *weights, sequence_lens, *state]
-    return _operator("GRU")(*operands, hidden_size=weights[1].shape[-1], linear_before_reset=1)
+    return _operator("GRU")(*operands, **_attributes(weights), linear_before_reset=1)
+
+
+def _attributes(weights: Sequence[Any]) -> dict[str, Any]:
+    """Return size and, unless it is the default, direction of a recurrent node."""
+    size: dict[str, Any] = {"hidden_size": weights[1].shape[-1]}
+    return size if weights[1].shape[0] == 1 else size | {"direction": "bidirectional"}
 
 
 def _to_onnx_gather(values: Any, indices: Sequence[Any]) -> Any:
     """Write an index on one axis as one ``Gather``; the exporter's own way takes five nodes."""
     axes = [axis for axis, index in enumerate(indices) if index is not None]
     if len(axes) != 1:
-        raise ArtifactError("a forecaster may index one axis at a time")
+        raise ArtifactError("a network may index one axis at a time")
     return _operator("Gather")(values, indices[axes[0]], axis=axes[0])
 
 

@@ -1,31 +1,25 @@
 """The proof that an artifact says what its network says, however it is asked."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.artifact import Card, relative_error
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from export.card import run_network
 from export.cost import measure_latency_ms, resident_bytes
-from export.samples import fill_padding, make_samples, take_row, take_steps
-from export.structure import (
-    count_external_tensors,
-    count_foreign_operators,
-    count_loops,
-    count_machine_facts,
-    count_operators,
-    count_recurrent_faults,
-    count_shape_faults,
-    load_graph,
+from export.figures import (
+    RELATIVE_LIMIT,
+    Figure,
+    Verification,
+    check_structure,
+    is_bit_equal,
+    largest_error,
+    replay_golden_case,
 )
+from export.samples import fill_padding, make_samples, take_row, take_steps
 from models.checkpoint import Checkpoint
-
-RELATIVE_LIMIT = 1e-5
-"""Largest error that float32 rounding may explain."""
 
 _SEED = 20_262
 _NUM_SERIES = 64
@@ -33,52 +27,6 @@ _SHORTEST = 2
 _LATENCY_STEPS = 120
 _LARGE_BATCH = 32
 _JUNK = (0.0, 1e30, -1e30)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number.
-
-    Attributes:
-        name: What was measured.
-        value: The number.
-        limit: Most that is allowed; None where the number is for information.
-        unit: Its unit, empty for a count or a ratio.
-        remark: How it was measured.
-    """
-
-    name: str
-    value: float
-    limit: float | None = None
-    unit: str = ""
-    remark: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the number is within its limit; one that is not a number never is."""
-        return self.limit is None or self.value <= self.limit
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """All figures of the artifact with this digest."""
-
-    digest: str
-    figures: tuple[Figure, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every figure is within its limit."""
-        return all(figure.passed for figure in self.figures)
-
-    @property
-    def failures(self) -> tuple[Figure, ...]:
-        """The figures beyond their limits."""
-        return tuple(figure for figure in self.figures if not figure.passed)
-
-    def __getitem__(self, name: str) -> Figure:
-        """Return the figure of that name."""
-        return next(figure for figure in self.figures if figure.name == name)
 
 
 def verify(model: bytes, checkpoint: Checkpoint | None = None) -> Verification:
@@ -96,11 +44,11 @@ def verify(model: bytes, checkpoint: Checkpoint | None = None) -> Verification:
     engine, memory = _open(model)
     samples = make_samples(engine.card, _lengths(engine.card), _SEED)
     batch = _run(engine, samples)
-    figures = [*_check_structure(model, engine.card)]
+    figures = [*check_structure(model, engine.card)]
     if checkpoint is not None:
         figures += _compare_with_network(checkpoint, engine, samples)
     figures += [
-        _replay_golden_case(engine),
+        replay_golden_case(engine),
         _compare_alone(engine, samples, batch),
         _compare_padding(engine, samples, batch),
         _compare_carried(engine, samples, batch),
@@ -139,28 +87,8 @@ def _run(engine: OrtEngine, inputs: Tensors) -> Tensors:
     return engine.run(inputs, names)
 
 
-def _largest_error(got: Tensors, want: Tensors) -> float:
-    return max(relative_error(got[name], want[name]) for name in want)
-
-
 def _carry(card: Card, outputs: Tensors) -> Tensors:
     return {state.name: outputs[state.next_name] for state in card.states}
-
-
-def _check_structure(model: bytes, card: Card) -> Iterator[Figure]:
-    graph = load_graph(model)
-    operators = count_operators(graph)
-    kind = card.cell.upper()
-    yield Figure("nodes", operators.total(), remark=f"{operators[kind]} of them {kind}")
-    faults: dict[str, Callable[[], int]] = {
-        "recurrent nodes too many, too few or unsound": lambda: count_recurrent_faults(graph, card),
-        "loops and branches": lambda: count_loops(graph),
-        "operators outside ONNX": lambda: count_foreign_operators(graph),
-        "tensors in other files": lambda: count_external_tensors(graph),
-        "shapes that differ from the card": lambda: count_shape_faults(graph, card),
-        "traces of this machine": lambda: count_machine_facts(graph),
-    }
-    yield from (Figure(name, count(), limit=0) for name, count in faults.items())
 
 
 def _compare_with_network(
@@ -188,30 +116,22 @@ def _compare_with_network(
     ]
 
 
-def _replay_golden_case(engine: OrtEngine) -> Figure:
-    case = engine.golden_case
-    want = {value.name: value.to_array() for value in case.outputs}
-    error = _largest_error(engine.run(case.input_tensors(), list(want)), want)
-    remark = "recorded in PyTorch"
-    return Figure("golden case", error, case.relative_tolerance, remark=remark)
-
-
 def _compare_alone(engine: OrtEngine, samples: Tensors, batch: Tensors) -> Figure:
     errors, num_equal, num_all_equal = [], 0, 0
     for row in range(_NUM_SERIES):
         alone = _run(engine, take_row(samples, row))
         together = {name: array[row : row + 1] for name, array in batch.items()}
-        errors.append(_largest_error(alone, together))
-        num_equal += _bit_equal(alone["quantiles"], together["quantiles"])
-        num_all_equal += all(_bit_equal(alone[name], together[name]) for name in together)
+        errors.append(largest_error(alone, together))
+        num_equal += is_bit_equal(alone["quantiles"], together["quantiles"])
+        num_all_equal += all(is_bit_equal(alone[name], together[name]) for name in together)
     remark = f"{_NUM_SERIES} series, {num_equal} bit-equal, {num_all_equal} with all states"
     return Figure("one series alone against in a batch", max(errors), RELATIVE_LIMIT, remark=remark)
 
 
 def _compare_padding(engine: OrtEngine, samples: Tensors, batch: Tensors) -> Figure:
     runs = [_run(engine, fill_padding(samples, junk)) for junk in _JUNK]
-    error = max(_largest_error(run, batch) for run in runs)
-    num_equal = sum(all(_bit_equal(run[name], batch[name]) for name in batch) for run in runs)
+    error = max(largest_error(run, batch) for run in runs)
+    num_equal = sum(all(is_bit_equal(run[name], batch[name]) for name in batch) for run in runs)
     remark = f"{num_equal} of {len(_JUNK)} fillings bit-equal to NaN"
     return Figure("contents of the padding", error, RELATIVE_LIMIT, remark=remark)
 
@@ -225,7 +145,7 @@ def _compare_carried(engine: OrtEngine, samples: Tensors, batch: Tensors) -> Fig
         rest = take_steps(take_row(samples, row), int(cut), lengths[row : row + 1] - cut)
         rest |= {name: array[row : row + 1] for name, array in states.items()}
         whole = {name: array[row : row + 1] for name, array in batch.items()}
-        errors.append(_largest_error(_run(engine, rest), whole))
+        errors.append(largest_error(_run(engine, rest), whole))
     remark = f"{_NUM_SERIES} series cut anywhere"
     return Figure("carried state against a full run", max(errors), RELATIVE_LIMIT, remark=remark)
 
@@ -235,9 +155,5 @@ def _time_runs(engine: OrtEngine) -> Iterator[Figure]:
     for size, steps in ((1, 1), (1, steps_of_runs), (_LARGE_BATCH, steps_of_runs)):
         inputs = make_samples(engine.card, [steps] * size, _SEED)
         name = f"latency, batch {size}, {steps} step{'s' if steps > 1 else ''}"
-        latency_ms = measure_latency_ms(engine, inputs)
+        latency_ms = measure_latency_ms(engine, inputs, "quantiles")
         yield Figure(name, latency_ms, unit="ms", remark="median, one thread")
-
-
-def _bit_equal(left: NDArray[np.generic], right: NDArray[np.generic]) -> bool:
-    return left.tobytes() == right.tobytes()

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError
 from app.holiday_calendar import HolidayCalendar
 from models.series import Series, SeriesSet
+from models.store import SeriesView
 
 
 def choose_calendar(
@@ -48,8 +50,10 @@ def add_calendar(items: SeriesSet, calendar: CalendarFeatures | None, *, horizon
     """
     if calendar is None:
         return items
-    series = tuple(_extend(item, calendar, horizon) for item in items.series)
-    return replace(items, series=series, calendar_features=calendar.names)
+    extend = partial(_extend, calendar=calendar, horizon=horizon)
+    series = items.series
+    extended = series.map(extend) if isinstance(series, SeriesView) else tuple(map(extend, series))
+    return replace(items, series=extended, calendar_features=calendar.names)
 
 
 def _extend(item: Series, calendar: CalendarFeatures, horizon: int) -> Series:

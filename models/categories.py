@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from models.shards import draw_like
+
 _HIDDEN_SHARE = 0.15
 _LARGEST_SIZE = 16
 _SIZE_EXPONENT = 0.56
@@ -36,7 +38,7 @@ class CategoryEmbeddings(nn.Module):
             place = categories[:, column].round()
             is_known = (place >= 1) & (place < table.num_embeddings)  # never where it is NaN
             if self.training:
-                is_known = is_known & (torch.rand_like(place) >= _HIDDEN_SHARE)
+                is_known = is_known & (draw_like(place, torch.rand_like) >= _HIDDEN_SHARE)
             parts.append(table(torch.where(is_known, place, 0.0).long()))
         return torch.cat(parts, -1)
 

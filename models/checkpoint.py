@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.artifact import Accuracy, Training
 from app.errors import InvalidInputError
@@ -16,6 +16,8 @@ from models.forecaster import Forecaster
 
 WEIGHTS_FILE = "forecaster.pt"
 DESCRIPTION_FILE = "forecaster.json"
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,7 @@ class _Description(BaseModel):
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write ``checkpoint`` into ``directory``, which is made if need be.
-
-    Each file is replaced as a whole, the description last, so that an interrupted write is never
-    read as complete.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write ``checkpoint`` into ``directory``, as ``write_checkpoint`` does."""
     description = _Description(
         network=checkpoint.network.config,
         freq=checkpoint.freq,
@@ -72,14 +69,31 @@ def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> None:
         description=checkpoint.description,
         holidays=checkpoint.holidays,
     )
-    weights = {name: value.cpu() for name, value in checkpoint.network.state_dict().items()}
-    (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
-    partial = directory / f"{WEIGHTS_FILE}.partial"
+    write_checkpoint(
+        checkpoint.network,
+        description,
+        weights_file=directory / WEIGHTS_FILE,
+        description_file=directory / DESCRIPTION_FILE,
+    )
+
+
+def write_checkpoint(
+    network: nn.Module, description: BaseModel, *, weights_file: Path, description_file: Path
+) -> None:
+    """Write the two files of a checkpoint into their directory, which is made if need be.
+
+    Each file is replaced as a whole, the description last, so that an interrupted write is never
+    read as complete.
+    """
+    description_file.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.cpu() for name, value in network.state_dict().items()}
+    description_file.unlink(missing_ok=True)
+    partial = weights_file.with_name(f"{weights_file.name}.partial")
     torch.save(weights, partial)
-    partial.replace(directory / WEIGHTS_FILE)
-    partial = directory / f"{DESCRIPTION_FILE}.partial"
+    partial.replace(weights_file)
+    partial = description_file.with_name(f"{description_file.name}.partial")
     partial.write_text(description.model_dump_json(indent=2) + "\n")
-    partial.replace(directory / DESCRIPTION_FILE)
+    partial.replace(description_file)
 
 
 def load_checkpoint(directory: Path) -> Checkpoint:
@@ -89,10 +103,10 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         InvalidInputError: A file is missing, is not of this format, or the two do not belong
             together.
     """
-    description = _load_description(directory / DESCRIPTION_FILE)
+    description = load_description(directory / DESCRIPTION_FILE, _Description)
     network = Forecaster(description.network)
     try:
-        network.load_state_dict(_load_weights(directory / WEIGHTS_FILE))
+        network.load_state_dict(load_weights(directory / WEIGHTS_FILE))
     except RuntimeError as error:
         raise InvalidInputError(
             f"{directory / WEIGHTS_FILE} does not belong to the {DESCRIPTION_FILE} beside it"
@@ -108,9 +122,14 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     )
 
 
-def _load_description(path: Path) -> _Description:
+def load_description(path: Path, kind: type[_Kind]) -> _Kind:
+    """Read the JSON half of a checkpoint.
+
+    Raises:
+        InvalidInputError: The file is missing or not of this ``kind``.
+    """
     try:
-        return _Description.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InvalidInputError(
             f"{path.parent} holds no checkpoint: {path.name}: {error.strerror}"
@@ -121,7 +140,12 @@ def _load_description(path: Path) -> _Description:
         raise InvalidInputError(f"{path} is not of this format: {place}: {first['msg']}") from error
 
 
-def _load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint onto the CPU.
+
+    Raises:
+        InvalidInputError: The file is missing, damaged, or no file of weights.
+    """
     try:
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -16,8 +16,15 @@ from models.backtest import Method, forecast_by_methods, rolling_windows, summar
 from models.backtest_pictures import draw_backtest
 from models.calendar_columns import add_calendar, choose_calendar
 from models.checkpoint import DESCRIPTION_FILE, load_checkpoint
-from models.data import DataOptions, Understanding, load_series
+from models.data import DataOptions, Understanding
 from models.defaults import choose_config, choose_options, choose_season
+from models.processes import (
+    STOPPED_BY_USER,
+    ProcessesError,
+    meet,
+    must_start,
+    run_in_processes,
+)
 from models.reasons import list_reasons
 from models.report import (
     describe_backtest,
@@ -26,14 +33,16 @@ from models.report import (
     describe_reasons,
     describe_steps,
 )
-from models.run import Plan, clear_directory, prepare_directory, train_forecaster
+from models.run import STORE_DIRECTORY, Plan, check_free, prepare_for_all, train_forecaster
+from models.sequences.checkpoint import is_sequence_checkpoint
+from models.stored_data import Store, load_data
+from models.stream import is_large
 from models.training import TrainingOptions
 from models.tuning import load_series_for, plan_tuning
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-_STOPPED_BY_USER = 130
 _NETWORK_OPTIONS = (
     "cell",
     "hidden_size",
@@ -42,6 +51,7 @@ _NETWORK_OPTIONS = (
     "window",
     "transform",
     "input_noise",
+    "anchor_share",
     "num_members",
 )
 _FIXED_OPTIONS = (
@@ -98,6 +108,9 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
     "--transform", type=click.Choice(["log", "identity", "both"]), help="Axis to work on."
 )
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="Noise on the window.")
+@click.option(
+    "--anchor-share", type=click.FloatRange(0, 1), help="How far to draw to a damped trend."
+)
 @click.option("--context-length", type=_POSITIVE, help="Most recent steps to read.")
 @click.option("--members", "num_members", type=_POSITIVE, help="Networks that are averaged.")
 @click.option("--max-steps", type=_POSITIVE, help="Optimiser steps of each network.")
@@ -111,28 +124,74 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
 @click.option("--description", default="", help="A sentence for the model's card.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in the output directory.")
-def train(data: Path, output: Path, **given: Any) -> None:
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Read a Parquet file part by part, or at once; by its number of rows if not given.",
+)
+@click.option("--devices", "num_devices", type=_POSITIVE, default=1, help="GPUs, or processes.")
+@click.option("--num-nodes", type=_POSITIVE, default=1, help="Machines with as many devices each.")
+def train(data: Path, output: Path, num_devices: int, num_nodes: int, **given: Any) -> None:
     """Train one forecaster on all series of DATA, a CSV or Parquet file in long format.
 
     Its columns are item_id, timestamp, target (or unique_id, ds, y). After Ctrl-C the same command
-    continues.
+    continues. With --devices or --num-nodes, several processes share every batch.
     """
-    console = Console()
-    plan, found = _plan_anew(data, given) if given["start"] is None else _plan_on(data, given)
-    console.print(describe_data(plan.items, found))
-    wanted = {name for name, value in given.items() if value is not None}
-    console.print(describe_reasons(list_reasons(plan, wanted)))
-    if given["overwrite"]:
-        clear_directory(output)
-    if prepare_directory(plan, output):
-        console.print("continuing the training that was stopped")
-    _run(plan, output, console)
+    _check_usage(given)
+    if not given["overwrite"]:
+        check_free(output)
+    run = partial(_train, data, output, given, num_devices, num_nodes)
+    try:
+        if must_start(num_devices, num_nodes):
+            run_in_processes(run, num_devices=num_devices, num_nodes=num_nodes)
+        else:
+            run()
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command continues")
+        raise click.exceptions.Exit(STOPPED_BY_USER) from None
+    except ProcessesError as error:
+        raise click.ClickException(str(error)) from error
 
 
-def _plan_anew(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
-    if given["horizon"] is None:
-        raise click.UsageError("--horizon is needed")
-    items, found = load_series(data, DataOptions(**_given(DataOptions, given)))
+def _check_usage(given: dict[str, Any]) -> None:
+    if given["start"] is None:
+        if given["horizon"] is None:
+            raise click.UsageError("--horizon is needed")
+        return
+    fixed = [name for name in _FIXED_OPTIONS if given[name]]
+    if fixed:
+        option = fixed[0].removeprefix("num_").replace("_", "-").replace("country", "holidays")
+        raise click.UsageError(f"--{option} can not be given with --from: the checkpoint has it")
+
+
+def _train(
+    data: Path, output: Path, given: dict[str, Any], num_devices: int, num_nodes: int
+) -> None:
+    with meet(num_devices, num_nodes) as processes:
+        console = Console(quiet=not processes.is_main)
+        is_streamed = is_large(data) if given["stream"] is None else given["stream"]
+        store = Store(output / STORE_DIRECTORY, processes) if is_streamed else None
+        make_plan = _plan_anew if given["start"] is None else _plan_on
+        plan, found = make_plan(data, given, store)
+        if plan.options.batch_size < processes.count:
+            raise InvalidInputError(
+                f"a batch of {plan.options.batch_size} series can not be shared by "
+                f"{processes.count} processes"
+            )
+        console.print(describe_data(plan.items, found))
+        wanted = {name for name, value in given.items() if value is not None}
+        console.print(describe_reasons(list_reasons(plan, wanted)))
+        if prepare_for_all(plan, output, processes, overwrites=given["overwrite"]):
+            console.print("continuing the training that was stopped")
+        checkpoint = train_forecaster(plan, output, console, processes)
+    steps = ", ".join(map(str, checkpoint.training.config["num_steps"]))
+    console.print(f"trained for {steps} steps; wrote {output / DESCRIPTION_FILE}")
+
+
+def _plan_anew(
+    data: Path, given: dict[str, Any], store: Store | None
+) -> tuple[Plan, Understanding]:
+    items, found = load_data(data, DataOptions(**_given(DataOptions, given)), store)
     calendar = choose_calendar(items, is_cyclic=given["calendar"], country=given["country"])
     items = add_calendar(items, calendar, horizon=given["horizon"])
     season = choose_season(items) if found.is_season_inferred else items.season
@@ -152,13 +211,9 @@ def _plan_anew(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
     return Plan(items, config, options, given["description"], holidays), found
 
 
-def _plan_on(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
-    fixed = [name for name in _FIXED_OPTIONS if given[name]]
-    if fixed:
-        option = fixed[0].removeprefix("num_").replace("_", "-").replace("country", "holidays")
-        raise click.UsageError(f"--{option} can not be given with --from: the checkpoint has it")
+def _plan_on(data: Path, given: dict[str, Any], store: Store | None) -> tuple[Plan, Understanding]:
     checkpoint = load_checkpoint(given["start"])
-    items, found = load_series_for(checkpoint, data, given["freq"])
+    items, found = load_series_for(checkpoint, data, given["freq"], store)
     plan = plan_tuning(
         checkpoint, items, wanted=_training_wishes(given), description=given["description"]
     )
@@ -167,16 +222,6 @@ def _plan_on(data: Path, given: dict[str, Any]) -> tuple[Plan, Understanding]:
 
 def _training_wishes(given: dict[str, Any]) -> dict[str, Any]:
     return _given(TrainingOptions, given) | {"fixed_steps": not given["search_steps"]}
-
-
-def _run(plan: Plan, output: Path, console: Console) -> None:
-    try:
-        checkpoint = train_forecaster(plan, output, console)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command continues")
-        raise click.exceptions.Exit(_STOPPED_BY_USER) from None
-    steps = ", ".join(map(str, checkpoint.training.config["num_steps"]))
-    console.print(f"trained for {steps} steps; wrote {output / DESCRIPTION_FILE}")
 
 
 def _given(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +254,11 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
     model: give it data that reach further than those it learned from. The rivals are those of
     statsforecast, one fit a window.
     """
+    if is_sequence_checkpoint(checkpoint):
+        raise InvalidInputError(
+            f"{checkpoint} holds no forecaster, so there is nothing to look back from; "
+            "`gatecast score` scores models that classify, regress or tag"
+        )
     trained = load_checkpoint(checkpoint)
     config = trained.network.config
     items, found = load_series_for(trained, data, given["freq"])

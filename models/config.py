@@ -27,6 +27,9 @@ class NetworkConfig:
         half_life: After how many seasons a deviation counts half.
         season_gate: Share of the deviations that the factors must explain to be trusted in full.
         input_noise: Standard deviation of noise on the window while training.
+        anchor_share: How far the forecast is drawn to a damped trend, once the network is trained.
+        anchor_smoothing: Weight of the newest value in the level that trend starts from.
+        width: Factor of the distances of quantiles from the median, once the network is trained.
         past_covariates: Names of the columns known up to the present.
         future_covariates: Names of the columns known ahead.
         static_covariates: Names of the columns with one value a series: numbers, then categories.
@@ -49,6 +52,9 @@ class NetworkConfig:
     half_life: float = 2.0
     season_gate: float = 0.3
     input_noise: float = 0.0
+    anchor_share: float = 0.0
+    anchor_smoothing: float = 0.9
+    width: float = 1.0
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
@@ -92,3 +98,8 @@ class NetworkConfig:
         """Recent values that the carried state must hold."""
         seasonal = 2 * (self.season // 2) + self.num_cycles * self.season if self.season > 1 else 1
         return max(seasonal, self.window)
+
+    @property
+    def num_sums(self) -> int:
+        """Running sums that the carried state must hold; those of changes only for an anchor."""
+        return 9 if self.anchor_share else 7

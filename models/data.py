@@ -8,21 +8,27 @@
 - A series with fewer than two values can teach nothing and is left out.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from app.spacing import OFF_GRID, Positions, grid_positions, infer_frequency
+from app.spacing import Stamps, infer_frequency_in_parts
+from models.grid import Group, count_inserted, place_rows, static_values, values_on_grid
 from models.series import Series, SeriesSet
+from models.stream import ParquetStream
 from models.table import Table, read_table
 
 _MOST_STEPS = 100_000_000
+_LEAST_FILLED_SHARE = 0.2
 MAX_CATEGORIES = 10_000
+
+Source = Table | ParquetStream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +95,16 @@ class Understanding:
     is_season_inferred: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The rows of one item in order of time."""
+@dataclass(slots=True)
+class _Counts:
+    """What is counted while the series of a file are read."""
 
-    item_id: str
-    frame: pl.DataFrame
-    positions: Positions
+    is_sorted: bool = True
+    num_repeated: int = 0
+    num_gaps: int = 0
+    num_missing: int = 0
+    num_steps: int = 0
+    too_short: list[str] = field(default_factory=list)
 
 
 def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understanding]:
@@ -105,44 +114,93 @@ def load_series(path: Path, options: DataOptions) -> tuple[SeriesSet, Understand
         InvalidInputError: The file is wrong, or does not say what is needed; the message names the
             column and the row where there is one.
     """
-    table = read_table(path, options.covariates, options.static_categories)
-    frame, num_repeated = _drop_repeated(table.frame)
+    reading = Reading(read_table(path, options.covariates, options.static_categories), options)
+    return reading.finish(path, tuple(reading.list_series()))
+
+
+class Reading:
+    """Going through a file once more, with what was found out about the whole of it before."""
+
+    def __init__(self, source: Source, options: DataOptions) -> None:
+        self._source = source
+        self._frequency = _find_frequency(source, options)
+        self._season = _find_season(self._frequency, options)
+        self._given = options
+        known = options.known_categories or _find_categories(source, options.static_categories)
+        self._options = replace(options, known_categories=known)
+        self._counts = _Counts()
+        self.num_usable = 0
+
+    def list_series(self) -> Iterator[Series]:
+        """Yield the series with two values, in the order of their first rows, and count."""
+        counts = self._counts
+        for part in self._source.parts():
+            frames, num_repeated = _split(part)
+            counts.num_repeated += num_repeated
+            counts.is_sorted = counts.is_sorted and _is_sorted(frames)
+            frequency = self._frequency if self._source.has_stamps else None
+            groups = [place_rows(frame, frequency) for frame in frames]
+            self._check_size(groups)
+            for group in groups:
+                series = _to_series(group, self._options)
+                if self._count(group, series):
+                    yield series
+
+    def finish(self, path: Path, series: Sequence[Series]) -> tuple[SeriesSet, Understanding]:
+        """Return all ``series``, and what was understood."""
+        if not series:
+            raise InvalidInputError(f"no series of {path.name} has two values")
+        options, counts = self._options, self._counts
+        items = SeriesSet(
+            series=series,
+            freq=self._frequency.alias if self._frequency else None,
+            season=self._season,
+            past_covariates=options.past_covariates,
+            future_covariates=options.future_covariates,
+            static_covariates=options.static_covariates + options.static_categories,
+            static_categories=options.known_categories,
+        )
+        return items, Understanding(
+            num_rows=self._source.num_rows,
+            is_sorted=counts.is_sorted,
+            num_repeated=counts.num_repeated,
+            num_gaps=counts.num_gaps,
+            num_missing=counts.num_missing,
+            too_short=tuple(counts.too_short),
+            ignored=self._source.ignored,
+            is_freq_inferred=self._given.freq is None and self._frequency is not None,
+            is_season_inferred=self._given.season is None,
+        )
+
+    def _count(self, group: Group, series: Series) -> bool:
+        """Count one series; return whether anything can be learned from it."""
+        num_inserted = count_inserted(group, len(series.target))
+        self._counts.num_gaps += num_inserted
+        self._counts.num_missing += len(series.target) - series.num_observations - num_inserted
+        if series.num_observations < 2:  # noqa: PLR2004
+            self._counts.too_short.append(series.item_id)
+            return False
+        self.num_usable += 1
+        return True
+
+    def _check_size(self, groups: list[Group]) -> None:
+        longest = max(groups, key=lambda group: group.num_steps)
+        self._counts.num_steps += sum(group.num_steps for group in groups)
+        most = max(_MOST_STEPS, round(self._source.num_rows / _LEAST_FILLED_SHARE))
+        if longest.num_steps > _MOST_STEPS or self._counts.num_steps > most:
+            raise InvalidInputError(
+                f"with gaps filled there are {self._counts.num_steps} steps, more than {most}; the "
+                f"longest item is {longest.item_id}: is one of its time stamps wrong?"
+            )
+
+
+def _split(part: pl.DataFrame) -> tuple[list[pl.DataFrame], int]:
+    """Return the different rows of each item in order of time, and how many are repeated."""
+    frame, num_repeated = _drop_repeated(part)
     ordered = frame.sort("item_id", "timestamp", maintain_order=True)
     order = frame["item_id"].unique(maintain_order=True)
-    parts = ordered.partition_by("item_id", as_dict=True)
-    frames = [parts[(item_id,)] for item_id in order]
-
-    frequency = _find_frequency(table, frames, options)
-    season = _find_season(frequency, options)
-    groups = [_place(part, frequency if table.has_stamps else None) for part in frames]
-    _check_size(groups)
-    known = options.known_categories or _find_categories(frame, options.static_categories)
-    options = replace(options, known_categories=known)
-    series = [_to_series(group, options) for group in groups]
-    usable = tuple(item for item in series if item.num_observations > 1)
-    if not usable:
-        raise InvalidInputError(f"no series of {path.name} has two values")
-    items = SeriesSet(
-        series=usable,
-        freq=frequency.alias if frequency else None,
-        season=season,
-        past_covariates=options.past_covariates,
-        future_covariates=options.future_covariates,
-        static_covariates=options.static_covariates + options.static_categories,
-        static_categories=known,
-    )
-    inserted = [_count_inserted(group, item) for group, item in zip(groups, series, strict=True)]
-    return items, Understanding(
-        num_rows=table.frame.height,
-        is_sorted=_is_sorted(frames),
-        num_repeated=num_repeated,
-        num_gaps=sum(inserted),
-        num_missing=sum(len(i.target) - i.num_observations for i in series) - sum(inserted),
-        too_short=tuple(item.item_id for item in series if item.num_observations < 2),  # noqa: PLR2004
-        ignored=table.ignored,
-        is_freq_inferred=options.freq is None and frequency is not None,
-        is_season_inferred=options.season is None,
-    )
+    frames = ordered.partition_by("item_id", as_dict=True)
+    return [frames[(item_id,)] for item_id in order], num_repeated
 
 
 def _is_sorted(frames: list[pl.DataFrame]) -> bool:
@@ -161,19 +219,35 @@ def _drop_repeated(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         )["row"]
         raise InvalidInputError(
             f"rows {', '.join(map(str, rows))} give different values for item {first['item_id']} "
-            f"at {first['timestamp']}; {conflicting.height} rows of the file conflict like this"
+            f"at {first['timestamp']}; {conflicting.height} rows conflict like this"
         )
     return distinct, frame.height - distinct.height
 
 
-def _find_frequency(
-    table: Table, frames: list[pl.DataFrame], options: DataOptions
-) -> Frequency | None:
+def _find_frequency(source: Source, options: DataOptions) -> Frequency | None:
     if options.freq is not None:
         return Frequency.parse(options.freq)
-    if not table.has_stamps:
+    if not source.has_stamps:
         return None
-    return infer_frequency([frame["timestamp"].to_numpy() for frame in frames])
+    return infer_frequency_in_parts(lambda: map(_stamps_of_items, source.stamps()))
+
+
+def _stamps_of_items(frame: pl.DataFrame) -> list[Stamps]:
+    """Return the different stamps of each item, ascending."""
+    stamps, begins = _cut(frame)
+    rises = np.diff(stamps) > np.timedelta64(0)
+    rises[begins[1:] - 1] = True
+    if len(begins) > frame["item_id"].n_unique() or not rises.all():
+        keys = ["item_id", "timestamp"]
+        stamps, begins = _cut(frame.select(keys).unique().sort(keys))
+    return np.split(stamps, begins[1:])
+
+
+def _cut(frame: pl.DataFrame) -> tuple[Stamps, NDArray[np.int64]]:
+    """Return the stamps, and the rows where another item begins than that of the row before."""
+    names = frame["item_id"]
+    begins = names.ne_missing(names.shift(1)).arg_true().to_numpy().astype(np.int64)
+    return frame["timestamp"].to_numpy(), begins
 
 
 def _find_season(frequency: Frequency | None, options: DataOptions) -> int:
@@ -186,82 +260,24 @@ def _find_season(frequency: Frequency | None, options: DataOptions) -> int:
     return frequency.season
 
 
-def _place(frame: pl.DataFrame, frequency: Frequency | None) -> _Group:
-    """Find the step of each row; without a frequency, time is the step."""
-    item_id = str(frame["item_id"][0])
-    stamps = frame["timestamp"].to_numpy()
-    if frequency is None:
-        return _Group(item_id, frame, stamps - stamps[0])
-    positions = grid_positions(stamps, frequency)
-    wrong = np.flatnonzero((positions == OFF_GRID) | (np.diff(positions, prepend=-1) == 0))
-    if wrong.size:
-        row = frame.row(int(wrong[0]), named=True)
-        raise InvalidInputError(
-            f"column timestamp, row {row['row']}: {row['timestamp']} is not a whole number of "
-            f"{frequency.alias} steps after the first one of item {item_id}"
-        )
-    return _Group(item_id, frame, positions)
-
-
-def _check_size(groups: list[_Group]) -> None:
-    longest = max(groups, key=lambda group: int(group.positions[-1]))
-    total = sum(int(group.positions[-1]) + 1 for group in groups)
-    if total > _MOST_STEPS:
-        raise InvalidInputError(
-            f"with gaps filled there are {total} steps, more than {_MOST_STEPS}; the longest item "
-            f"is {longest.item_id}: is one of its time stamps wrong?"
-        )
-
-
-def _to_series(group: _Group, options: DataOptions) -> Series:
-    target = _on_grid(group, ("target",))[:, 0]
+def _to_series(group: Group, options: DataOptions) -> Series:
+    target = values_on_grid(group, ("target",))[:, 0]
     known = np.flatnonzero(~np.isnan(target))
     first, stop = (int(known[0]), int(known[-1]) + 1) if known.size else (0, 0)
     start = group.frame["timestamp"][int(np.searchsorted(group.positions, first))]
+    categories = dict(zip(options.static_categories, options.known_categories, strict=True))
     return Series(
         item_id=group.item_id,
         target=target[first:stop],
         start=start,
-        past_covariates=_on_grid(group, options.past_covariates)[first:stop],
-        future_covariates=_on_grid(group, options.future_covariates)[first:],
-        static_covariates=_static(group, options),
+        past_covariates=values_on_grid(group, options.past_covariates)[first:stop],
+        future_covariates=values_on_grid(group, options.future_covariates)[first:],
+        static_covariates=static_values(group, options.static_covariates, categories),
     )
 
 
-def _on_grid(
-    group: _Group, columns: tuple[str, ...]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    if not columns:
-        return np.empty((0, 0))
-    values = np.full((int(group.positions[-1]) + 1, len(columns)), np.nan)
-    values[group.positions] = group.frame.select(columns).to_numpy()
-    return values
-
-
-def _static(group: _Group, options: DataOptions) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    numbers = [_one_value(group, name) for name in options.static_covariates]
-    codes = [
-        known.index(text) + 1 if (text := _one_value(group, name)) in known else 0
-        for name, known in zip(options.static_categories, options.known_categories, strict=True)
-    ]
-    values = [np.nan if value is None else value for value in (*numbers, *codes)]
-    return np.array(values, dtype=np.float64)
-
-
-def _one_value(group: _Group, name: str) -> Any:
-    """Return the value that a static column keeps through a series; None where it has none."""
-    known = group.frame.filter(pl.col(name).is_not_null())
-    changed = known.filter(pl.col(name) != pl.col(name).first())
-    if changed.height:
-        raise InvalidInputError(
-            f"column {name}, row {changed['row'][0]}: a static covariate must keep one value "
-            f"through item {group.item_id}"
-        )
-    return known[name][0] if known.height else None
-
-
-def _find_categories(frame: pl.DataFrame, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    found = tuple(tuple(frame[name].drop_nulls().unique().sort()) for name in names)
+def _find_categories(source: Source, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    found = tuple(tuple(sorted(source.texts(name, MAX_CATEGORIES))) for name in names)
     for name, texts in zip(names, found, strict=True):
         if not texts or len(texts) > MAX_CATEGORIES:
             raise InvalidInputError(
@@ -269,11 +285,3 @@ def _find_categories(frame: pl.DataFrame, names: tuple[str, ...]) -> tuple[tuple
                 f"{MAX_CATEGORIES}"
             )
     return found
-
-
-def _count_inserted(group: _Group, item: Series) -> int:
-    """Steps from the first to the last value for which the file has no row."""
-    known = group.frame["target"].is_not_null().arg_true()
-    if not len(known):
-        return 0
-    return len(item.target) - (int(known[-1]) - int(known[0]) + 1)

@@ -34,6 +34,10 @@ class Recipe:
         input_noise: As in ``NetworkConfig``.
         max_steps: Optimiser steps of a network on the log axis.
         num_members: Networks in the forecaster.
+        batch_share: Of the series, in a step; where few move together, all at once are one example.
+        anchor_share: As in ``NetworkConfig``.
+        anchor_smoothing: As in ``NetworkConfig``.
+        width: As in ``NetworkConfig``.
     """
 
     longest_season: float
@@ -42,12 +46,17 @@ class Recipe:
     input_noise: float
     max_steps: int
     num_members: int
+    batch_share: float = 1.0
+    anchor_share: float = 0.0
+    anchor_smoothing: float = 0.9
+    width: float = 1.0
 
 
 _RECIPES = (
-    Recipe(1, (0, 6), 0.3, 0.0, 120, 6),  # yearly, and everything without a season
+    # yearly, and everything without a season
+    Recipe(1, (0, 6), 0.3, 0.0, 120, 6, anchor_share=0.6, width=0.95),
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
-    Recipe(7, (4, 2), 0.05, 0.0, 150, 2),  # daily
+    Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
     Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2),  # weekly, hourly
 )
@@ -78,11 +87,13 @@ def choose_options(
         wanted: Fields of ``TrainingOptions`` by name.
     """
     season = season or items.season
+    recipe = choose_recipe(season)
+    rows = max(_LEAST_BATCH, int(recipe.batch_share * len(items.series)))
     context = min(max(_LEAST_CONTEXT, _CONTEXT_SEASONS * season), _LARGEST_CONTEXT)
     suitable = {
         "context_length": context,
-        "batch_size": min(max(_LEAST_BATCH, len(items.series)), TrainingOptions().batch_size),
-        "max_steps": choose_recipe(season).max_steps,
+        "batch_size": min(rows, TrainingOptions().batch_size),
+        "max_steps": recipe.max_steps,
         "identity_share": _IDENTITY_SHARE,
         "fixed_steps": True,
     }
@@ -110,6 +121,9 @@ def choose_config(
         "input_noise": recipe.input_noise,
         "num_cycles": min(max(1, context_length // season - 1), _MOST_CYCLES),
         "num_members": recipe.num_members,
+        "anchor_share": recipe.anchor_share,
+        "anchor_smoothing": recipe.anchor_smoothing,
+        "width": recipe.width,
         "transform": "identity" if items.has_negative_values else "both",
         "is_nonnegative": not items.has_negative_values,
     }

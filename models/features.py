@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from models.config import NetworkConfig
+from models.config import NetworkConfig, Transform
 
 _TINY = 1e-12
 _LARGEST_LOG = 85.0
@@ -24,10 +24,15 @@ _LARGEST_FEATURE = 20.0
 _SMALLEST_SCALE = 1e-30
 _SMALLEST_SQUARE = 1e-60
 _FLOOR_SHARE = 0.01
+SHRINKAGE = 2.0  # of the anchor's trend: it counts in full after many changes
 _LEAST_OBSERVED_SHARE = 0.8
 _ROUNDING = 2e-7  # of float32, relative; absolute on logarithms
 
-SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION, NUM_SUMS = range(8)
+DAMPING: dict[Transform, float] = {"log": 0.6, "identity": 0.85}  # of the anchor's trend
+
+SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION = range(7)
+SUM_CHANGE, COUNT_CHANGE = 7, 8
+"""Only where there is an anchor."""
 
 
 class Features(NamedTuple):
@@ -41,6 +46,10 @@ class Features(NamedTuple):
     """``(batch, time, horizon)``, expected deviation from the level at each step ahead"""
     scale: Tensor
     """``(batch, time)``, unit of the network's outputs on the transformed axis"""
+    floor: Tensor
+    """``(batch, time)``, what smaller values are raised to before their logarithm; float64"""
+    anchor: Tensor
+    """``(batch, time, horizon)``, a damped trend from the level, in units of ``scale``"""
     transformed: Tensor
     """``(batch, time)``, the new values on the transformed axis, zero where missing; float64"""
     observed: Tensor
@@ -48,7 +57,7 @@ class Features(NamedTuple):
     recent_target: Tensor
     """``(batch, tail + time)``, floored values with NaN for missing, tail first"""
     sums: Tensor
-    """``(batch, time, NUM_SUMS)``, running sums after every step; float64"""
+    """``(batch, time, num_sums)``, running sums after every step; float64"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class CausalFeatures(nn.Module):
     phase_offsets: Tensor
     phase_choice: Tensor
     newest_first: Tensor
+    anchor_weights: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -84,6 +94,7 @@ class CausalFeatures(nn.Module):
             "phase_offsets": season - torch.arange(season),
             "phase_choice": _phase_choice(config),
             "newest_first": torch.arange(window, 0, -1.0),
+            "anchor_weights": (1 - config.anchor_smoothing) ** torch.arange(window).double(),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant, persistent=False)
@@ -99,7 +110,7 @@ class CausalFeatures(nn.Module):
                 ``sequence_lens``.
             sequence_lens: New steps of each row ``(batch,)``.
             recent_target: Values before them ``(batch, tail_length)``, NaN where there are none.
-            sums: Running sums before them ``(batch, NUM_SUMS)``, float64.
+            sums: Running sums before them ``(batch, num_sums)``, float64.
         """
         axis, counts = self._observe(past_target, sequence_lens, recent_target, sums)
         lag_values, lag_observed = self._windows(axis)  # (batch, time, window), newest first
@@ -108,8 +119,8 @@ class CausalFeatures(nn.Module):
         else:
             phases = torch.zeros_like(lag_observed[..., :1])
             errors = (torch.zeros_like(axis.new), torch.zeros_like(axis.new))
-        running = self._accumulate(axis, counts, errors, sums)  # (batch, time, NUM_SUMS)
-        totals = torch.split(running, 1, -1)  # NUM_SUMS of (batch, time, 1)
+        running = self._accumulate(axis, counts, errors, sums)  # (batch, time, num_sums)
+        totals = torch.split(running, 1, -1)  # num_sums of (batch, time, 1)
 
         strength = self._strength(totals)  # (batch, time, 1)
         gate = (strength / self.config.season_gate).clamp(0, 1)
@@ -123,7 +134,7 @@ class CausalFeatures(nn.Module):
         window = self.in_units((adjusted - level).float(), scale)
         window = window.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE) * lag_observed
 
-        change, age = self._change(axis, scale), self._age(totals)
+        change, age = self._change_in_units(axis, scale), self._age(totals)
         spread = (_mean(window * window) / share.clamp(min=1e-3)).sqrt()
         ahead_in_units = self.in_units(ahead, scale)
         newest_observed = lag_observed[..., :1]
@@ -133,6 +144,8 @@ class CausalFeatures(nn.Module):
             level=level.squeeze(-1),
             season=ahead,
             scale=scale.squeeze(-1),
+            floor=_floor(totals[SUM_ABSOLUTE], totals[COUNT]).squeeze(-1),
+            anchor=self._anchor(adjusted - level, lag_observed, totals, scale),
             transformed=axis.new,
             observed=axis.observed[:, self.config.tail_length :],
             recent_target=torch.where(axis.observed, axis.kept, torch.nan),
@@ -144,17 +157,28 @@ class CausalFeatures(nn.Module):
         device = self.newest_first.device
         return {
             "recent_target": torch.full((batch, self.config.tail_length), torch.nan, device=device),
-            "running_sums": torch.zeros((batch, NUM_SUMS), dtype=torch.float64, device=device),
+            "running_sums": torch.zeros(
+                (batch, self.config.num_sums), dtype=torch.float64, device=device
+            ),
         }
 
     def in_units(self, values: Tensor, scale: Tensor) -> Tensor:
         """Divide differences on the transformed axis by their unit, which is one on a log axis."""
         return values if self.config.transform == "log" else values / scale
 
-    def restore(self, transformed: Tensor) -> Tensor:
-        """Take float64 numbers from the transformed axis to the target's units."""
+    def restore(self, transformed: Tensor, floor: Tensor) -> Tensor:
+        """Take float64 numbers from the transformed axis to the target's units.
+
+        On the axis of logarithms, what is at the floor or below it becomes zero, of which the floor
+        is the image; from twice the floor on, numbers are what they are.
+
+        Args:
+            transformed: ``(batch, ...)``.
+            floor: That of ``Features``, of a shape that spreads over ``transformed``.
+        """
         if self.config.transform == "log":
-            return transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+            values = transformed.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+            return torch.minimum(values, (2 * (values - floor)).clamp(min=0))
         lowest = 0.0 if self.config.is_nonnegative else -_LARGEST_FLOAT
         return transformed.clamp(lowest, _LARGEST_FLOAT)
 
@@ -168,8 +192,8 @@ class CausalFeatures(nn.Module):
         counted = torch.stack([new.abs(), is_new.float()], -1).double().cumsum(1)
         counts = sums[:, None, :SUM_LEVEL] + counted
         if self.config.transform == "log":
-            floor = _FLOOR_SHARE * counts[..., 0] / counts[..., 1].clamp(min=1)
-            new = torch.maximum(new, floor.float().clamp(min=_TINY))
+            floor = _floor(counts[..., SUM_ABSOLUTE], counts[..., COUNT])
+            new = torch.maximum(new, floor.float())
         observed = torch.cat([~recent_target.isnan(), is_new], 1)  # (batch, tail + time)
         kept = torch.cat([recent_target, new], 1)
         transformed = torch.where(observed, self._transform(kept), 0.0)
@@ -182,7 +206,11 @@ class CausalFeatures(nn.Module):
         first = self.config.tail_length
         both = (axis.observed[:, first:] & axis.observed[:, first - 1 : -1]).double()
         step = (axis.new - axis.transformed[:, first - 1 : -1]).abs() * both
-        added = torch.stack([axis.new, step, both, *errors], -1).cumsum(1)
+        added = [axis.new, step, both, *errors]
+        if self.config.anchor_share:
+            change, known = self._change(axis)
+            added += [change, known.double()]
+        added = torch.stack(added, -1).cumsum(1)
         return torch.cat([counts, sums[:, None, SUM_LEVEL:] + added], -1)
 
     def _transform(self, kept: Tensor) -> Tensor:
@@ -257,14 +285,38 @@ class CausalFeatures(nn.Module):
         size = totals[SUM_ABSOLUTE] / totals[COUNT].clamp(min=1)
         return torch.maximum(step, 1e-3 * size).clamp(min=_SMALLEST_SCALE).float()
 
-    def _change(self, axis: _Axis, scale: Tensor) -> Tensor:
-        """Change against the season before, where both are observed."""
+    def _change(self, axis: _Axis) -> tuple[Tensor, Tensor]:
+        """Change against the season before, and where it is known: both are observed."""
         first, season = self.config.tail_length, self.config.season
         before = slice(first - season, -season)
-        both = (axis.observed[:, first:] & axis.observed[:, before]).float()
-        change = (axis.new - axis.transformed[:, before]).float() * both
-        change = self.in_units(change.unsqueeze(-1), scale)
-        return change.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
+        known = axis.observed[:, first:] & axis.observed[:, before]
+        return (axis.new - axis.transformed[:, before]) * known, known
+
+    def _change_in_units(self, axis: _Axis, scale: Tensor) -> Tensor:
+        change, _ = self._change(axis)
+        in_units = self.in_units(change.float().unsqueeze(-1), scale)
+        return in_units.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
+
+    def _anchor(
+        self, window: Tensor, lag_observed: Tensor, totals: tuple[Tensor, ...], scale: Tensor
+    ) -> Tensor:
+        """Follow part of the mean change from an exponentially weighted mean of the window.
+
+        So does the Theta method (Hyndman and Billah (2003), Unmasking the Theta method, Int. J.
+        Forecasting 19): half a linear trend from a level by exponential smoothing.
+        """
+        ahead = torch.arange(1.0, self.config.horizon + 1, device=window.device).double()
+        if not self.config.anchor_share:
+            return torch.zeros_like(scale) * ahead.float()
+        weights = lag_observed * self.anchor_weights  # (batch, time, window), float64
+        weight = weights.sum(-1, keepdim=True).clamp(min=_TINY)
+        level = (window * weights).sum(-1, keepdim=True) / weight  # (batch, time, 1)
+        age = (weights * torch.arange(self.config.window, device=window.device)).sum(-1, True)
+        num_changes = totals[COUNT_CHANGE]
+        trend = totals[SUM_CHANGE] / (num_changes + SHRINKAGE).clamp(min=1) / self.config.season
+        steps = age / weight + ahead  # (batch, time, horizon)
+        anchor = level + DAMPING[self.config.transform] * trend * steps
+        return self.in_units(anchor.float(), scale)
 
     def _age(self, totals: tuple[Tensor, ...]) -> Tensor:
         return torch.log1p((totals[COUNT] - 1).clamp(min=0)).float() / 5
@@ -277,6 +329,10 @@ def _phase_choice(config: NetworkConfig) -> Tensor:
     ahead = -half - 1 - torch.arange(config.horizon)
     phases = torch.cat([back, ahead]) % config.season
     return functional.one_hot(phases, config.season).T.float()
+
+
+def _floor(sum_absolute: Tensor, count: Tensor) -> Tensor:
+    return (_FLOOR_SHARE * sum_absolute / count.clamp(min=1)).clamp(min=_TINY)
 
 
 def _mean(values: Tensor) -> Tensor:

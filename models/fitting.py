@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,9 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from app.errors import InvalidInputError
@@ -23,8 +24,9 @@ from models.config import NetworkConfig
 from models.forecaster import Forecaster
 from models.interruption import Interruption
 from models.network import Member
+from models.processes import ALONE, Processes
 from models.progress import Check, LearningCurve, ProgressLine
-from models.series import SeriesSet
+from models.series import FloatArray, SeriesSet
 from models.training import TrainingModule, TrainingOptions
 
 _GRADIENT_CLIP = 1.0
@@ -61,11 +63,19 @@ class _Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where unfinished work is kept, and where progress is shown."""
+class Place:
+    """Where a run happens.
+
+    Attributes:
+        directory: Where unfinished work is kept, of these very data and options only; all processes
+            see the same one.
+        console: Where progress is shown.
+        processes: Which train together.
+    """
 
     directory: Path
     console: Console
+    processes: Processes = ALONE
 
 
 def fit_forecaster(
@@ -73,28 +83,26 @@ def fit_forecaster(
     config: NetworkConfig,
     *,
     options: TrainingOptions,
-    directory: Path,
-    console: Console,
+    place: Place,
     start: Forecaster | None = None,
 ) -> Fit:
-    """Train the members on ``items``, continuing whatever a stopped run left in ``directory``.
+    """Train the members on ``items``, continuing whatever a stopped run left at ``place``.
 
-    The members of one axis differ by their seed alone, and share the number of steps.
+    The members of one axis differ by their seed alone, and share the number of steps. All processes
+    end with the same weights.
 
     Args:
         items: Series with at least two values each.
         config: What to build.
         options: How to train it.
-        directory: Where unfinished work is kept; of this very data and these options only.
-        console: Where progress is shown.
+        place: Where it happens.
         start: Where the weights start, a forecaster of this very ``config``; None for random ones.
 
     Raises:
         KeyboardInterrupt: The user stopped it; the work up to the last check is kept.
         InvalidInputError: The weights grew out of all bounds.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    place = _Place(directory, console)
+    place.directory.mkdir(parents=True, exist_ok=True)
     starts = start.list_members() if start else [None] * config.num_members
     searches = {
         member.transform: _search(items, member, options, place, first)
@@ -123,13 +131,12 @@ def _search(
     items: SeriesSet,
     member: NetworkConfig,
     options: TrainingOptions,
-    place: _Place,
+    place: Place,
     start: Member | None,
 ) -> tuple[Check, ...]:
     """Fit to all but the last windows; no checks where none is held back."""
     part = _training_part(items, member, options, hold_back=member.horizon)
-    lengths = (len(series.target) for series in items.series)
-    if options.fixed_steps or all(map(operator.eq, part.limits, lengths)):
+    if options.fixed_steps or not part.list_held_back():
         return ()
     axis = member.transform
     done = place.directory / f"search-{axis}.json"
@@ -139,7 +146,8 @@ def _search(
     options = replace(options, max_steps=options.steps_on(axis))
     stage = _Stage(f"search-{axis}", title, part, options, start, is_search=True)
     _, checks = _run_stage(stage, member, place)
-    done.write_text(json.dumps([asdict(check) for check in checks]))
+    if place.processes.is_main:
+        done.write_text(json.dumps([asdict(check) for check in checks]))
     return checks
 
 
@@ -152,24 +160,15 @@ def _training_part(
 ) -> TrainingPart:
     """Hold back the last steps of every series that keeps two seasons or horizons without them."""
     least = hold_back + max(2 * config.season, hold_back, 2)
-    limits = tuple(
-        length - hold_back if length >= least else length
-        for length in (len(series.target) for series in items.series)
-    )
-    learned = replace(
-        items,
-        series=tuple(
-            series.until(limit) for series, limit in zip(items.series, limits, strict=True)
-        ),
-    )
+    limits = tuple(length - hold_back if length >= least else length for length in items.lengths)
     weights = series_weights(
-        learned, is_log=config.transform == "log", mase_share=options.mase_share
+        items, limits, is_log=config.transform == "log", mase_share=options.mase_share
     )
     return TrainingPart(items, limits, weights)
 
 
 def _run_stage(
-    stage: _Stage, config: NetworkConfig, place: _Place
+    stage: _Stage, config: NetworkConfig, place: Place
 ) -> tuple[Member, tuple[Check, ...]]:
     torch.manual_seed(stage.options.seed)
     network = Member(config)
@@ -179,10 +178,10 @@ def _run_stage(
         network.load_state_dict(stage.start.state_dict())
     module = TrainingModule(network, stage.part, stage.options)
     curve = LearningCurve()
-    line = ProgressLine(place.console, stage.title, stage.options.max_steps)
+    line = ProgressLine(place.console, stage.title, max_steps=stage.options.max_steps, curve=curve)
     last = place.directory / f"{stage.name}.ckpt"
-    with _quiet(), line, Interruption() as interruption:
-        trainer = _make_trainer(stage, place.directory, [curve, line, interruption])
+    with quiet_lightning(), line, Interruption() as interruption:
+        trainer = _make_trainer(stage, place, [curve, line, interruption])
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C
@@ -201,20 +200,27 @@ def _held_back_loss(check: Check) -> float:
 def _standardise_covariates(network: Member, items: SeriesSet) -> None:
     """Set mean and spread of each covariate, over all series, in the network."""
     for kind in ("past", "future", "static"):
-        count = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
-        if not count:
+        width = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
+        if not width:
             continue
-        rows = [getattr(item, f"{kind}_covariates") for item in items.series]
-        values = np.vstack(rows)[:, :count]
-        known = ~np.isnan(values)
-        count = known.sum(0).clip(min=1)
-        mean = np.where(known, values, 0).sum(0) / count
-        std = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(0) / count)
+        name = f"{kind}_covariates"
+        count = _sum_known(items, name, np.zeros(width), power=0).clip(min=1)
+        mean = _sum_known(items, name, np.zeros(width), power=1) / count
+        std = np.sqrt(_sum_known(items, name, mean, power=2) / count)
         getattr(network, f"{kind}_mean").copy_(torch.from_numpy(mean))
         getattr(network, f"{kind}_std").copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
 
 
-def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> lightning.Trainer:
+def _sum_known(items: SeriesSet, name: str, mean: FloatArray, *, power: int) -> FloatArray:
+    """Sum a power of each covariate's distance from its ``mean``, series after series."""
+    total = np.zeros(len(mean))
+    for item in items.series:
+        values = np.atleast_2d(getattr(item, name))[:, : len(mean)]
+        total += np.where(np.isnan(values), 0.0, (values - mean) ** power).sum(0)
+    return total
+
+
+def _make_trainer(stage: _Stage, place: Place, callbacks: list[Any]) -> lightning.Trainer:
     options = stage.options
     if stage.is_search:
         stopping = EarlyStopping(
@@ -225,14 +231,17 @@ def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> light
         )
         callbacks = [*callbacks, stopping]
     keeping = ModelCheckpoint(
-        directory,
+        place.directory,
         filename=stage.name,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
     return lightning.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=1,
+        devices=place.processes.num_devices,
+        num_nodes=place.processes.num_nodes,
+        strategy=_choose_strategy(place.processes),
+        use_distributed_sampler=False,  # every batch is shared by its rows
         # cumsum has no deterministic kernel on CUDA.
         deterministic=not torch.cuda.is_available(),
         max_epochs=options.num_checks,
@@ -247,8 +256,14 @@ def _make_trainer(stage: _Stage, directory: Path, callbacks: list[Any]) -> light
     )
 
 
+def _choose_strategy(processes: Processes) -> DDPStrategy | str:
+    if processes.count == 1:
+        return "auto"
+    return DDPStrategy(cluster_environment=LightningEnvironment(), broadcast_buffers=False)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice on loaders and devices; none of it applies here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

@@ -42,7 +42,7 @@ class Forecaster(nn.Module):
             inputs: ``past_target`` ``(batch, time)``, NaN where missing; ``sequence_lens``
                 ``(batch,)`` int32, at least 1; the states ``recent_target``
                 ``(batch, num_axes * tail_length)``, ``running_sums``
-                ``(batch, num_axes * NUM_SUMS)`` float64, ``hidden_state`` and, for an LSTM,
+                ``(batch, num_axes * config.num_sums)`` float64, ``hidden_state`` and, for an LSTM,
                 ``cell_state`` ``(batch, num_members * num_layers, hidden_size)``; and, where the
                 model has them, ``past_covariates`` ``(batch, time, num_past)``,
                 ``future_covariates`` ``(batch, time + horizon, num_future)``, whose step 0 is that
@@ -86,7 +86,9 @@ class Forecaster(nn.Module):
         for member in self.list_members():
             steps = member.forecast_steps(inputs, origins)
             distance = steps.quantiles.double() * steps.scale[..., None, None]
-            quantiles.append(member.features.restore(distance + steps.base.unsqueeze(-1)))
+            transformed = distance + steps.base.unsqueeze(-1)
+            floor = steps.floor[..., None, None]
+            quantiles.append(member.features.restore(transformed, floor))
         return _mean(quantiles)
 
     def initial_state(self, batch: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from models.categories import CategoryEmbeddings
 from models.config import NetworkConfig
 from models.features import NUM_EXTRAS, CausalFeatures, Features
 from models.recurrent import RecurrentLayer, State, num_states
+from models.shards import RowDropout, draw_like
 
 _LARGEST_COVARIATE = 10.0
 _LARGEST_EXCESS = 2.0  # a factor of seven beyond the window
@@ -29,6 +30,8 @@ class StepForecasts(NamedTuple):
     """``(batch, num_origins, horizon)``, transformed axis, float64"""
     scale: Tensor
     """``(batch, num_origins)``"""
+    floor: Tensor
+    """``(batch, num_origins)``, that of ``Features``"""
     transformed: Tensor
     """``(batch, time)``, the target on the transformed axis, zero where missing, float64"""
     observed: Tensor
@@ -88,7 +91,7 @@ class Member(nn.Module):
             RecurrentLayer(config.cell, config.hidden_size, config.hidden_size)
             for _ in range(config.num_layers)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = RowDropout(config.dropout)
         self.head = QuantileHead(config.hidden_size + num_features, config)
         for kind, count in counts.items():
             self.register_buffer(f"{kind}_mean", torch.zeros(count))
@@ -115,11 +118,13 @@ class Member(nn.Module):
         rows, last = torch.arange(batch, device=values.device), lengths - 1
         place = rows * time + last
         encoded_last = pick(encoded, last * batch + rows)
-        quantiles = self._quantiles(encoded_last, pick(values, place)).double()
+        anchor = pick(features.anchor, place)
+        quantiles = self._quantiles(encoded_last, pick(values, place), anchor).double()
         if self.config.transform == "identity":  # on a log axis the unit is one
             quantiles = quantiles * pick(features.scale, place)[:, None, None].double()
         origin = pick(features.level, place)[:, None] + pick(features.season, place).double()
-        return self.features.restore(origin.unsqueeze(-1) + quantiles), next_states
+        floor = pick(features.floor, place)[:, None, None]
+        return self.features.restore(origin.unsqueeze(-1) + quantiles, floor), next_states
 
     def forecast_steps(self, inputs: dict[str, Tensor], origins: Tensor) -> StepForecasts:
         """Forecast from many steps of each series at once, all in one pass.
@@ -132,7 +137,7 @@ class Member(nn.Module):
         with torch.no_grad():
             features, values = self.read(inputs | self.features.initial_state(batch))
             if self.training and self.config.input_noise:
-                noise = torch.randn_like(values[..., : self.config.window])
+                noise = draw_like(values[..., : self.config.window], torch.randn_like)
                 values[..., : self.config.window] += self.config.input_noise * noise
         values = self.add_categories(values, inputs)
         encoded, _ = self._encode(values, None, self._zero_states(batch))
@@ -140,10 +145,13 @@ class Member(nn.Module):
         season = _at_steps(features.season, origins)
         return StepForecasts(
             quantiles=self._quantiles(
-                _at_steps(encoded.transpose(0, 1), origins), _at_steps(values, origins)
+                _at_steps(encoded.transpose(0, 1), origins),
+                _at_steps(values, origins),
+                _at_steps(features.anchor, origins),
             ),
             base=level.unsqueeze(-1) + season.double(),
             scale=features.scale.gather(1, origins),
+            floor=features.floor.gather(1, origins),
             transformed=features.transformed,
             observed=features.observed,
         )
@@ -205,13 +213,17 @@ class Member(nn.Module):
             final.append(next_state)
         return encoded, final
 
-    def _quantiles(self, encoded: Tensor, values: Tensor) -> Tensor:
+    def _quantiles(self, encoded: Tensor, values: Tensor, anchor: Tensor) -> Tensor:
         """Map ``(..., hidden_size)`` and ``(..., num_features)`` to quantiles of ``QuantileHead``.
+
+        Not in training, which would undo it, they are drawn to ``anchor`` ``(..., horizon)``.
 
         Logarithms are kept near those of the window: after a collapse the like of which training
         never saw, their exponentials would know no bounds.
         """
         quantiles: Tensor = self.head(torch.cat([encoded, values], -1))
+        if not self.training:
+            quantiles = self._draw_to(anchor, quantiles)
         if self.config.transform != "log":
             return quantiles
         window = values[..., : self.config.window]  # relative to the newest value
@@ -219,6 +231,14 @@ class Member(nn.Module):
         lowest = window.amin(-1).clamp(max=0) - _LARGEST_EXCESS
         bounded = torch.minimum(quantiles, highest[..., None, None])
         return torch.maximum(bounded, lowest[..., None, None])
+
+    def _draw_to(self, anchor: Tensor, quantiles: Tensor) -> Tensor:
+        share, width = self.config.anchor_share, self.config.width
+        if share == 0 and width == 1:
+            return quantiles
+        median = quantiles[..., self.head.median, None]
+        drawn = median + share * (anchor.unsqueeze(-1) - median)
+        return drawn + width * (quantiles - median)
 
     def _zero_states(self, batch: int) -> list[State]:
         shape = (1, batch, self.config.hidden_size)

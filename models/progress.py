@@ -33,6 +33,11 @@ class LearningCurve(Callback):
         self.checks: list[Check] = []
         self._losses: list[float] = []
 
+    @property
+    def newest_loss(self) -> float:
+        """The loss of the newest batch, over all processes."""
+        return self._losses[-1]
+
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._losses.clear()
@@ -46,7 +51,7 @@ class LearningCurve(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._losses.append(float(outputs["loss"]))
+        self._losses.append(float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,9 +73,12 @@ class LearningCurve(Callback):
 
 
 class ProgressLine(Callback):
-    """Shows steps, time left and losses of one fit."""
+    """Shows steps, time left and losses of one fit; ``curve`` is told of each step before it."""
 
-    def __init__(self, console: Console, title: str, max_steps: int) -> None:
+    def __init__(
+        self, console: Console, title: str, *, max_steps: int, curve: LearningCurve
+    ) -> None:
+        self._curve = curve
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -102,7 +110,7 @@ class ProgressLine(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        losses = f"loss {float(outputs['loss']):.4f}"
+        losses = f"loss {self._curve.newest_loss:.4f}"
         validation = trainer.callback_metrics.get("validation_loss")
         if validation is not None:
             losses += f", held back {float(validation):.4f}"

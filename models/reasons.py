@@ -45,6 +45,10 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
         "input_noise": (str(config.input_noise), recipe_for),
+        "anchor_share": (
+            f"{config.anchor_share:g}",
+            f"{recipe_for}: how far forecasts are drawn to a damped trend",
+        ),
     }
 
 
@@ -60,10 +64,11 @@ def _training_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
     more = "; twice that on the axis of values" if "identity" in plan.config.axes else ""
     rate = "a tenth of that from scratch, so that what was learned is kept"
     context = "that of the checkpoint" if is_tuned else "six seasons, from 512 to 4096"
-    default = TrainingOptions()
+    share = choose_recipe(plan.config.season).batch_share
+    rows = f"{TrainingOptions().batch_size}, or {'all' if share == 1 else f'{share:.0%} of all'}"
     return {
         "context_length": (f"{options.context_length} steps", context),
-        "batch_size": (f"{options.batch_size} series", f"{default.batch_size}, or all if fewer"),
+        "batch_size": (f"{options.batch_size} series", f"{rows} if fewer"),
         "max_steps": (f"{options.max_steps} steps", steps + more),
         "learning_rate": (f"{options.learning_rate:g}", rate if is_tuned else "the usual one"),
     }

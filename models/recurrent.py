@@ -9,20 +9,25 @@ from typing_extensions import override
 Cell = Literal["lstm", "gru"]
 
 State = tuple[Tensor, ...]
-"""Hidden state and, of an LSTM, cell state, each ``(1, batch, hidden_size)``."""
+"""Hidden state and, of an LSTM, cell state, each ``(num_directions, batch, hidden_size)``."""
 
 
 class RecurrentLayer(nn.Module):
     """An ``nn.LSTM`` or ``nn.GRU`` of one layer, time on axis 0 as the ONNX operators have it.
 
+    A bidirectional one also reads each row from its last valid step to its first.
+
     The exporter puts a twin with the same ``forward`` in its place, which becomes one ONNX node.
     """
 
-    def __init__(self, cell: Cell, input_size: int, hidden_size: int) -> None:
+    def __init__(
+        self, cell: Cell, input_size: int, hidden_size: int, *, is_bidirectional: bool = False
+    ) -> None:
         super().__init__()
         self.cell: Cell = cell
+        self.num_directions = 2 if is_bidirectional else 1
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        self.rnn = kind(input_size, hidden_size)
+        self.rnn = kind(input_size, hidden_size, bidirectional=is_bidirectional)
 
     @override
     def forward(
@@ -37,8 +42,8 @@ class RecurrentLayer(nn.Module):
             state: The state before the first step.
 
         Returns:
-            Outputs of shape ``(time, batch, hidden_size)``, zero past each row's length, and the
-            state after each row's last valid step.
+            Outputs of shape ``(time, batch, num_directions * hidden_size)``, zero past each row's
+            length, and the state after each row's last valid step; backwards, after its first.
         """
         first = tuple(part.contiguous() for part in state)
         initial = first if self.cell == "lstm" else first[0]

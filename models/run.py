@@ -13,13 +13,15 @@ from app.errors import InvalidInputError
 from app.holiday_calendar import HolidayCalendar
 from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint
 from models.config import NetworkConfig
-from models.fitting import Fit, fit_forecaster
+from models.fitting import Fit, Place, fit_forecaster
 from models.picture import draw_learning_curve
+from models.processes import ALONE, Processes
 from models.series import SeriesSet
 from models.training import TrainingOptions
 
 PICTURE_FILE = "learning_curve.png"
 WORK_DIRECTORY = "training"
+STORE_DIRECTORY = "training-series"
 _PLAN_FILE = "plan.json"
 
 
@@ -54,14 +56,23 @@ class Plan:
         return digest.hexdigest()
 
 
+def check_free(directory: Path) -> None:
+    """Check that ``directory`` holds no finished forecaster.
+
+    Raises:
+        InvalidInputError: It does.
+    """
+    if (directory / DESCRIPTION_FILE).exists():
+        raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+
+
 def prepare_directory(plan: Plan, directory: Path) -> bool:
     """Make ``directory`` ready for ``plan``; return whether it holds work to continue.
 
     Raises:
         InvalidInputError: It holds a finished forecaster, or the unfinished work of another plan.
     """
-    if (directory / DESCRIPTION_FILE).exists():
-        raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+    check_free(directory)
     work = directory / WORK_DIRECTORY
     begun = work / _PLAN_FILE
     if begun.exists():
@@ -76,6 +87,33 @@ def prepare_directory(plan: Plan, directory: Path) -> bool:
     return False
 
 
+def prepare_for_all(plan: Plan, directory: Path, processes: Processes, *, overwrites: bool) -> bool:
+    """Let the main process make ``directory`` ready; return whether it holds work to continue.
+
+    Raises:
+        InvalidInputError: As ``prepare_directory``, or the processes do not share it or the plan.
+    """
+    is_continued = False
+    if processes.is_main:
+        if overwrites:
+            clear_directory(directory)
+        is_continued = prepare_directory(plan, directory)
+    processes.wait()
+    if not processes.is_main:
+        _check_shared(plan, directory)
+    return is_continued
+
+
+def _check_shared(plan: Plan, directory: Path) -> None:
+    begun = directory / WORK_DIRECTORY / _PLAN_FILE
+    if not begun.exists():
+        raise InvalidInputError(
+            f"{directory} is not what the first process has there: all processes must share it"
+        )
+    if json.loads(begun.read_text())["digest"] != plan.digest:
+        raise InvalidInputError("the processes were given different data or options")
+
+
 def clear_directory(directory: Path) -> None:
     """Remove a forecaster and unfinished work from ``directory``, and nothing else."""
     (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
@@ -83,8 +121,12 @@ def clear_directory(directory: Path) -> None:
         shutil.rmtree(directory / WORK_DIRECTORY)
 
 
-def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoint:
+def train_forecaster(
+    plan: Plan, directory: Path, console: Console, processes: Processes = ALONE
+) -> Checkpoint:
     """Train in a prepared ``directory``, and write the checkpoint and the learning curve into it.
+
+    Of several processes the main one writes.
 
     Raises:
         KeyboardInterrupt: The user stopped it; a run of the same plan continues.
@@ -94,14 +136,17 @@ def train_forecaster(plan: Plan, directory: Path, console: Console) -> Checkpoin
         plan.items,
         plan.config,
         options=plan.options,
-        directory=work,
-        console=console,
+        place=Place(work, console, processes),
         start=plan.start.network if plan.start else None,
     )
     checkpoint = _to_checkpoint(plan, fit)
+    processes.wait()  # until nobody reads what is about to be removed
+    if not processes.is_main:
+        return checkpoint
     draw_learning_curve(fit.checks, directory / PICTURE_FILE)
     save_checkpoint(checkpoint, directory)
     shutil.rmtree(work)
+    shutil.rmtree(directory / STORE_DIRECTORY, ignore_errors=True)
     return checkpoint
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -67,7 +68,7 @@ class SeriesSet:
         calendar_features: Names of the last columns of each series' ``future_covariates``.
     """
 
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     freq: str | None
     season: int
     past_covariates: tuple[str, ...] = ()
@@ -75,6 +76,11 @@ class SeriesSet:
     static_covariates: tuple[str, ...] = ()
     static_categories: tuple[tuple[str, ...], ...] = ()
     calendar_features: tuple[str, ...] = ()
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each series."""
+        return [len(item.target) for item in self.series]
 
     @property
     def num_observations(self) -> int:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from models.batches import RandomBatches, TrainingPart, validation_batches
+from models.batches import Drawing, RandomBatches, TrainingPart, ValidationBatches
 from models.config import Transform
 from models.loss import quantile_losses, series_mean, target_mask
 from models.network import Member
+from models.shards import Shard, draw_like, drawing
 
 _WARM_UP_SHARE = 0.1
 
@@ -64,22 +65,12 @@ class TrainingOptions:
         return -(-self.max_steps // self.steps_per_check)
 
 
-class _Listed(Dataset[dict[str, Tensor]]):
-    """Batches that are there already."""
-
-    def __init__(self, batches: list[dict[str, Tensor]]) -> None:
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    @override
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self._batches[index]
-
-
 class TrainingModule(LightningModule):
-    """One fit of one network; an epoch is ``steps_per_check`` batches."""
+    """One fit of one network; an epoch is ``steps_per_check`` batches.
+
+    Each of several processes has a shard of every batch, and losses of which the mean over the
+    processes is the loss of the batch: so is the mean of the gradients.
+    """
 
     def __init__(self, network: Member, part: TrainingPart, options: TrainingOptions) -> None:
         super().__init__()
@@ -89,29 +80,39 @@ class TrainingModule(LightningModule):
         levels = torch.tensor(network.config.quantile_levels)
         self.register_buffer("levels", levels, persistent=False)
         self.levels: Tensor
+        self.register_buffer("held_back_loss", torch.zeros(()), persistent=False)
+        self.held_back_loss: Tensor
+        self._num_held_back = 0
+
+    @property
+    def shard(self) -> Shard:
+        """The rows of each batch that this process has."""
+        return Shard(self.trainer.global_rank, self.trainer.world_size)
 
     @override
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         options = self.options
-        batches = RandomBatches(
-            self._part,
-            horizon=self.network.config.horizon,
+        how = Drawing(
             batch_size=options.batch_size,
             crop_length=options.context_length,
             seed=options.seed,
+            shard=self.shard,
         )
+        batches = RandomBatches(self._part, how, horizon=self.network.config.horizon)
         first = self.current_epoch * options.steps_per_check
         steps = range(first, min(first + options.steps_per_check, options.max_steps))
         return DataLoader(batches, batch_size=None, sampler=list(steps))
 
     @override
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        batches = validation_batches(
+        batches = ValidationBatches(
             self._part,
             horizon=self.network.config.horizon,
             context_length=self.options.context_length,
+            shard=self.shard,
         )
-        return DataLoader(_Listed(batches), batch_size=None, shuffle=False)
+        self._num_held_back = batches.num_rows
+        return DataLoader(batches, batch_size=None, shuffle=False)
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -120,17 +121,26 @@ class TrainingModule(LightningModule):
 
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        origins, starts = self._choose_origins(batch)
-        loss = self._loss(batch, origins, starts)
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(origins))
-        return loss
+        num_rows = self.options.batch_size
+        with drawing(self.shard, num_rows):
+            origins, starts = self._choose_origins(batch)
+            loss = self._loss(batch, origins, starts)
+        return loss * (self.shard.count * len(origins) / num_rows)
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        self.held_back_loss.zero_()
 
     @override
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         origins = (batch["limits"] - 1).unsqueeze(-1)
         no_limit = batch | {"limits": torch.full_like(batch["limits"], 2**31)}
-        loss = self._loss(no_limit, origins, origins[:, 0])
-        self.log("validation_loss", loss, batch_size=len(origins))
+        self.held_back_loss += self._loss(no_limit, origins, origins[:, 0]) * len(origins)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        total = self.trainer.strategy.reduce(self.held_back_loss, reduce_op="sum")
+        self.log("validation_loss", total / self._num_held_back)
 
     @override
     def configure_optimizers(self) -> Any:
@@ -158,7 +168,9 @@ class TrainingModule(LightningModule):
         if time <= self.options.max_origins:
             return torch.arange(time, device=device).expand(rows, -1), starts
         usable = (batch["limits"].clamp(max=time) - starts).clamp(min=1)
-        share = torch.rand((rows, self.options.max_origins), device=device)
+        share = draw_like(
+            torch.empty((rows, self.options.max_origins), device=device), torch.rand_like
+        )
         return starts[:, None] + (share * usable[:, None]).long(), starts
 
     def _loss(self, batch: dict[str, Tensor], origins: Tensor, starts: Tensor) -> Tensor:

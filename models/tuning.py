@@ -8,10 +8,11 @@ from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError
 from models.calendar_columns import add_calendar
 from models.checkpoint import Checkpoint
-from models.data import DataOptions, Understanding, load_series
+from models.data import DataOptions, Understanding
 from models.defaults import choose_options
 from models.run import Plan
 from models.series import SeriesSet
+from models.stored_data import Store, load_data
 from models.training import TrainingOptions
 
 _LEARNING_RATE_SHARE = 0.1
@@ -33,7 +34,7 @@ def calendar_of(checkpoint: Checkpoint) -> CalendarFeatures | None:
 
 
 def load_series_for(
-    checkpoint: Checkpoint, path: Path, freq: str | None
+    checkpoint: Checkpoint, path: Path, freq: str | None, store: Store | None = None
 ) -> tuple[SeriesSet, Understanding]:
     """Read a file into the columns and categories that ``checkpoint`` was trained on.
 
@@ -50,7 +51,7 @@ def load_series_for(
         static_categories=tuple(config.categories),
         known_categories=config.static_categories,
     )
-    items, found = load_series(path, options)
+    items, found = load_data(path, options, store)
     calendar = calendar_of(checkpoint)
     allowed = {checkpoint.freq} if calendar else {None, checkpoint.freq}
     if checkpoint.freq is not None and items.freq not in allowed:

@@ -1,13 +1,22 @@
 """Stand-ins at the seams of the gateway."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Accuracy, Card, TensorSpec, Training
+from app.artifact import (
+    Accuracy,
+    AnyCard,
+    Card,
+    SequenceCard,
+    SequenceTask,
+    TaskAccuracy,
+    TensorSpec,
+    Training,
+)
 from app.gateway.runners import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
 from app.model_config import LabelChange
@@ -58,10 +67,52 @@ def make_card(**changes: Any) -> Card:
     return Card(**(values | changes))
 
 
+def make_sequence_card(task: SequenceTask, **changes: Any) -> SequenceCard:
+    """Return the card of a model that knows three classes, or two targets; ``changes`` win."""
+    names = ("low", "normal", "high")
+    features = changes.get("features", ("load", "heat"))
+    answers = 2 if task == "regress" else len(changes.get("classes", names))
+    steps = ("time",) if task == "tag" else ()
+    output = "values" if task == "regress" else "probabilities"
+    values: dict[str, Any] = {
+        "task": task,
+        "cell": "lstm",
+        "num_layers": 1,
+        "hidden_size": 4,
+        "pooling": None if task == "tag" else "last",
+        "features": features,
+        "classes": () if task == "regress" else names,
+        "targets": ("cost", "wear") if task == "regress" else (),
+        "max_length": 48,
+        "inputs": (
+            TensorSpec(name="sequence", datatype="FP32", shape=("batch", "time", len(features))),
+            TensorSpec(name="sequence_lens", datatype="INT32", shape=("batch",)),
+        ),
+        "outputs": (TensorSpec(name=output, datatype="FP32", shape=("batch", *steps, answers)),),
+        "training": make_card().training,
+        "accuracy": (
+            TaskAccuracy(
+                data_set="held back",
+                num_sequences=3,
+                metric="accuracy",
+                value=0.9,
+                baseline="most frequent class",
+                baseline_value=0.4,
+            ),
+        ),
+        "made_with": {"numpy": "2"},
+    }
+    return SequenceCard(**(values | changes))
+
+
+def served(model_name: str, model_version: int, card: AnyCard) -> ModelVersion:
+    """Return a version that is ready."""
+    return ModelVersion(model_name, model_version, Interface.from_card(card), card=card)
+
+
 def forecaster(model_name: str, model_version: int, card: Card) -> ModelVersion:
     """Return a version that is ready and makes forecasts."""
-    interface = Interface.from_card(card)
-    return ModelVersion(model_name, model_version, interface, card=card)
+    return served(model_name, model_version, card)
 
 
 def drift_forecast(target: NDArray[np.float32], horizon: int, level: float) -> list[float]:
@@ -71,25 +122,33 @@ def drift_forecast(target: NDArray[np.float32], horizon: int, level: float) -> l
 
 
 class FakeRunners:
-    """Runners in this process that forecast by ``drift_forecast``, or with an engine of their own.
+    """Runners in this process that forecast by ``drift_forecast``, or with engines of their own.
 
     Attributes:
         gate: Inferences wait until it is open; it is open at first.
         error: What every inference raises, where it is set.
+        room_error: What every look for room raises, where it is set.
         inferences: All that were asked for.
         changes: All loads and unloads that were asked for.
         label_changes: The same of labels.
         num_cancelled: How many were cancelled while they waited.
     """
 
-    def __init__(self, *versions: ModelVersion, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        *versions: ModelVersion,
+        engine: Engine | None = None,
+        engines: Mapping[str, Engine] | None = None,
+    ) -> None:
         self.versions: list[ModelVersion] = list(versions)
+        self.engines = engines or {}
         self.engine = engine
         self.known_statistics: list[VersionStatistics] = []
         self.is_up = True
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.room_error: Exception | None = None
         self.inferences: list[Inference] = []
         self.changes: list[tuple[str, str]] = []
         self.label_changes: list[tuple[str, LabelChange]] = []
@@ -123,6 +182,11 @@ class FakeRunners:
             raise self.error
         self.label_changes.append((model_name, change))
 
+    def check_room(self, model_name: str) -> None:
+        assert any(version.model_name == model_name for version in self.versions)
+        if self.room_error is not None:
+            raise self.room_error
+
     async def infer(self, inference: Inference) -> Tensors:
         self.inferences.append(inference)
         self.num_running += 1
@@ -140,10 +204,10 @@ class FakeRunners:
             self.num_running -= 1
 
     def _run(self, inference: Inference) -> Tensors:
-        if self.engine is not None:
-            return self.engine.run(inference.inputs, inference.outputs)
+        if engine := self.engines.get(inference.model_name, self.engine):
+            return engine.run(inference.inputs, inference.outputs)
         card = next(v.card for v in self.versions if v.model_version == inference.model_version)
-        assert card is not None
+        assert isinstance(card, Card)
         lengths = inference.inputs["sequence_lens"]
         rows = [
             [drift_forecast(target[:length], card.horizon, level) for level in card.quantile_levels]

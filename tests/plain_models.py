@@ -96,6 +96,18 @@ def mixing_model(shape: Sequence[Size] = ("batch", 2)) -> bytes:
     return build(nodes, [_declare("x", shape)], [_declare("y", shape)], constants)
 
 
+def widening_model(row_bytes: int) -> bytes:
+    """Return a model that needs ``row_bytes`` of memory, twice, to count each row's elements."""
+    nodes = [
+        helper.make_node("Expand", ["x", "shape"], ["wide"]),
+        helper.make_node("Mul", ["wide", "wide"], ["squares"]),
+        helper.make_node("ReduceSum", ["squares", "axes"], ["y"], keepdims=1),
+    ]
+    constants = {"shape": np.array([1, row_bytes // 4]), "axes": np.array([1])}
+    shape = ("batch", 1)
+    return build(nodes, [_declare("x", shape)], [_declare("y", shape)], constants)
+
+
 def _declare(
     name: str, shape: Sequence[Size], kind: int = TensorProto.FLOAT
 ) -> onnx.ValueInfoProto:

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, Card, find_versions
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
-from app.errors import ArtifactError, EngineError, ModelNotFoundError, ModelOutputError
+from app.errors import EngineError, ModelNotFoundError, ModelOutputError
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.tensors import Tensors
 
@@ -179,8 +179,7 @@ def _engine() -> tuple[OrtEngine, Device]:
     if wanted == "cuda" or (wanted == "auto" and cuda_is_usable()):
         device = "cuda"
     engine = OrtEngine.from_bytes(_given["model"], device)
-    if not engine.has_card:
-        raise ArtifactError("the model has no card: it makes no forecasts")
+    _ = engine.card  # raises where it makes no forecasts
     engine.check_golden_case()
     return engine, device
 

@@ -220,7 +220,8 @@ async def _describe(
     answer = await service.call(f"/v1/models/{quote(model_name, safe='')}{version}")
     try:
         found = msgspec.json.decode(answer.data, type=_Description)
-        card = None if found.card is None else Card.model_validate(found.card)
+        is_forecaster = found.card is not None and found.card.get("task") == "forecast"
+        card = Card.model_validate(found.card) if is_forecaster else None
     except (msgspec.DecodeError, UnicodeDecodeError, ValidationError) as error:
         raise RemoteError(f"{service.url} gave no description of a model") from error
     if card is None:

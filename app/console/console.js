@@ -116,12 +116,12 @@ function work() {
 
 async function loadModels() {
   try {
-    // A model without a horizon serves tensors, not forecasts.
+    // A model without a horizon makes no forecasts.
     models = (await listModels()).filter((model) => model.is_ready && model.horizon);
     const label = (/** @type {import("./requests.js").Model} */ model) => `${model.model_name} (${model.freq ? frequencyInWords(model.freq) : "any spacing"})`;
     fillSelect(byId("model"), models.map((model) => ({ value: model.model_name, label: label(model) })));
     byId("models-error").hidden = models.length > 0;
-    byId("models-error").textContent = "No model is ready, so nothing can be forecast.";
+    byId("models-error").textContent = "No model that makes forecasts is ready.";
     fitChoices();
     chooseFittingModel();
     if (!data.readFor(chosenModel())) work();

@@ -26,24 +26,51 @@ function toCard(model) {
   const title = make("h3", {}, model.model_name, " ", make("span", { class: "tag" }, `version ${model.model_version}`));
   const card = model.card;
   if (!card) return make("article", { class: "card" }, title, withoutCard(model), versions(model));
+  const isForecaster = card.task === "forecast";
   return make(
     "article",
     { class: "card" },
     title,
     make("p", {}, card.description || "No description."),
-    facts([
-      ["Data", card.freq ? `one value ${frequencyInWords(card.freq)}` : "any spacing"],
-      ["Season", card.season > 1 ? `${card.season} steps` : "none"],
-      ["Horizon", `up to ${card.horizon} steps`],
-      ["Reads", `up to ${formatCount(card.context_length)} values`],
-      ["Quantile levels", `${card.quantile_levels[0]} to ${card.quantile_levels.at(-1)}`],
-      ["Network", `${card.cell.toUpperCase()}, ${card.num_layers} × ${card.hidden_size}`],
-      ["Trained on", `${formatCount(card.training.num_series)} series, ${formatCount(card.training.num_observations)} values`],
-      ["Covariates", [...card.past_covariates, ...card.future_covariates, ...card.static_covariates].join(", ") || "none"],
-    ]),
-    accuracy(card.accuracy),
+    facts(isForecaster ? factsOfForecaster(card) : factsOfSequences(card)),
+    isForecaster ? accuracy(card.accuracy) : taskAccuracy(card.accuracy),
     versions(model),
   );
+}
+
+const TASKS = { classify: "Finds the class of a sequence", regress: "Finds numbers that belong to a sequence", tag: "Finds the class of each step" };
+
+/**
+ * @param {any} card
+ * @returns {[string, string][]}
+ */
+function factsOfSequences(card) {
+  return [
+    ["Task", TASKS[card.task]],
+    ["Features", card.features.join(", ")],
+    card.task === "regress" ? ["Targets", card.targets.join(", ")] : ["Classes", card.classes.join(", ")],
+    ["Reads", `up to ${formatCount(card.max_length)} steps`],
+    ["Pooling", card.pooling ?? "none"],
+    ["Network", `${card.cell.toUpperCase()}, ${card.num_layers} × ${card.hidden_size}${card.is_bidirectional ? ", both directions" : ""}`],
+    ["Trained on", `${formatCount(card.training.num_series)} sequences, ${formatCount(card.training.num_observations)} values`],
+  ];
+}
+
+/**
+ * @param {any} card
+ * @returns {[string, string][]}
+ */
+function factsOfForecaster(card) {
+  return [
+    ["Data", card.freq ? `one value ${frequencyInWords(card.freq)}` : "any spacing"],
+    ["Season", card.season > 1 ? `${card.season} steps` : "none"],
+    ["Horizon", `up to ${card.horizon} steps`],
+    ["Reads", `up to ${formatCount(card.context_length)} values`],
+    ["Quantile levels", `${card.quantile_levels[0]} to ${card.quantile_levels.at(-1)}`],
+    ["Network", `${card.cell.toUpperCase()}, ${card.num_layers} × ${card.hidden_size}`],
+    ["Trained on", `${formatCount(card.training.num_series)} series, ${formatCount(card.training.num_observations)} values`],
+    ["Covariates", [...card.past_covariates, ...card.future_covariates, ...card.static_covariates].join(", ") || "none"],
+  ];
 }
 
 /** @param {any} model */
@@ -70,6 +97,15 @@ function accuracy(rows) {
     formatShare(row.coverage_80),
   ]);
   return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Accuracy table" }, table("Accuracy, measured on test parts; MASE: lower is better", head, body));
+}
+
+/** @param {any[]} rows */
+function taskAccuracy(rows) {
+  if (!rows.length) return make("p", { class: "quiet" }, "No accuracy was measured for this model.");
+  const head = ["Data set", "Sequences", "Measure", "Value", "Baseline", "Its value"];
+  const number = (/** @type {number} */ value) => formatNumber(Number(value.toFixed(3)));
+  const body = rows.map((row) => [row.data_set, formatCount(row.num_sequences), row.metric, number(row.value), row.baseline, number(row.baseline_value)]);
+  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Accuracy table" }, table("Accuracy, measured on test parts", head, body));
 }
 
 /** @param {any} model */

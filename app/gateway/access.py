@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import ForbiddenError, StartupError, UnauthorizedError
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.exchange import exchange_of, header_of
+from app.gateway.runners import CALLER
 from app.keys import Key, KeyRing
 from app.settings import Settings
 
@@ -38,6 +39,12 @@ ACCESS: Mapping[str, Access] = {
     "/v1/models/{model_name}/streams/{stream_id}": Access.KEY,
     "/v1/models/{model_name}/streams/{stream_id}/observations": Access.KEY,
     "/v1/models/{model_name}/streams/{stream_id}/forecast": Access.KEY,
+    "/v1/models/{model_name}/classify": Access.KEY,
+    "/v1/models/{model_name}/versions/{model_version}/classify": Access.KEY,
+    "/v1/models/{model_name}/regress": Access.KEY,
+    "/v1/models/{model_name}/versions/{model_version}/regress": Access.KEY,
+    "/v1/models/{model_name}/tag": Access.KEY,
+    "/v1/models/{model_name}/versions/{model_version}/tag": Access.KEY,
     "/v1/series": Access.KEY,
     "/v1/jobs": Access.KEY,
     "/v1/jobs/{job_id}": Access.KEY,
@@ -151,7 +158,8 @@ class Guard:
             if self._access[route] is Access.ADMIN:
                 self._check_admin(scope)
             elif self._access[route] is Access.KEY and self._key_ring is not None:
-                exchange.key_id = _identify(scope, self._key_ring).key_id
+                exchange.key_id = identify(exchange.headers, self._key_ring).key_id
+                CALLER.set(exchange.key_id)
         await self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:
@@ -162,7 +170,7 @@ class Guard:
             if header_of(scope, b"origin"):
                 raise ForbiddenError("without API keys, browsers may not change models")
             return
-        key = _identify(scope, self._key_ring)
+        key = identify(exchange_of(scope).headers, self._key_ring)
         exchange_of(scope).key_id = key.key_id
         if not key.is_admin:
             raise ForbiddenError("changing models needs a key with the admin scope")
@@ -185,10 +193,15 @@ class Guard:
         return partial
 
 
-def _identify(scope: Scope, key_ring: KeyRing) -> Key:
-    scheme, _, credentials = header_of(scope, b"authorization").partition(" ")
+def identify(headers: Mapping[bytes, bytes], key_ring: KeyRing) -> Key:
+    """Return the key that a request came with.
+
+    Raises:
+        UnauthorizedError: It is missing or not known.
+    """
+    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
-    for text in (bearer, header_of(scope, b"x-api-key").strip()):
+    for text in (bearer, headers.get(b"x-api-key", b"").decode("latin-1").strip()):
         if text and (key := key_ring.identify(text)):
             return key
     raise UnauthorizedError("send a valid API key as `Authorization: Bearer` or `X-API-Key`")

@@ -3,8 +3,13 @@
 import hashlib
 from dataclasses import dataclass, field
 
-from app.artifact import Card
-from app.errors import ModelNotFoundError, ModelNotReadyError, NoForecasterError
+from app.artifact import AnyCard, Card, SequenceCard, SequenceTask
+from app.errors import (
+    ModelNotFoundError,
+    ModelNotReadyError,
+    NoForecasterError,
+    WrongTaskError,
+)
 from app.gateway.runners import ModelVersion, Runners
 from app.interface import Interface
 from app.model_config import STABLE, ModelConfig
@@ -20,7 +25,7 @@ class ReadyModel:
     model_name: str
     model_version: int
     interface: Interface
-    card: Card | None = None
+    card: AnyCard | None = None
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
 
@@ -33,6 +38,18 @@ class Forecaster:
     model_version: int
     interface: Interface
     card: Card
+    digest: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceModel:
+    """One version that classifies, regresses or tags."""
+
+    model_name: str
+    model_version: int
+    interface: Interface
+    card: SequenceCard
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
 
@@ -61,6 +78,11 @@ class ServedModel:
         stable = [v for v in ready if v.model_version == config.labels.get(STABLE)]
         rest = [v for v in ready if v.model_version not in config.shared_versions]
         return (stable or rest or ready or self.versions)[-1]
+
+    @property
+    def may_forecast(self) -> bool:
+        """Whether its default version makes forecasts, or may once it is ready."""
+        return not self.default.is_ready or isinstance(self.default.card, Card)
 
     def labels_of(self, model_version: int) -> list[str]:
         """Return the labels that name a version, in alphabetical order."""
@@ -202,15 +224,33 @@ class Catalog:
 
         Raises:
             GatecastError: As ``find_ready``.
-            NoForecasterError: It is served as tensors alone.
+            NoForecasterError: It has another task, or is served as tensors alone.
         """
         model = self.find_ready(model_name, model_version)
-        if model.card is None:
-            raise NoForecasterError(
-                f"model {model_name} version {model.model_version} has no card: it takes and gives"
-                f" tensors, at /v2/models/{model_name}/infer"
-            )
+        if not isinstance(model.card, Card):
+            raise NoForecasterError(_say_what_else(model))
         return Forecaster(
+            model_name,
+            model.model_version,
+            model.interface,
+            model.card,
+            model.digest,
+            model.config,
+        )
+
+    def find_sequence_model(
+        self, model_name: str, model_version: str | None, task: SequenceTask
+    ) -> SequenceModel:
+        """Return a version that has the task, by its number or label; None: the default.
+
+        Raises:
+            GatecastError: As ``find_ready``.
+            WrongTaskError: It has another task, or is served as tensors alone.
+        """
+        model = self.find_ready(model_name, model_version)
+        if not isinstance(model.card, SequenceCard) or model.card.task != task:
+            raise WrongTaskError(_say_what_else(model))
+        return SequenceModel(
             model_name,
             model.model_version,
             model.interface,
@@ -236,6 +276,17 @@ def unready_reason(runners: Runners) -> str:
     if not any(version.is_ready for version in runners.models()):
         return "no model is ready"
     return ""
+
+
+def _say_what_else(model: ReadyModel) -> str:
+    subject = f"model {model.model_name} version {model.model_version}"
+    if model.card is None:
+        return (
+            f"{subject} has no card: it takes and gives tensors,"
+            f" at /v2/models/{model.model_name}/infer"
+        )
+    task = model.card.task
+    return f"the task of {subject} is {task}: POST to /v1/models/{model.model_name}/{task}"
 
 
 def _turn_of(key: str) -> float:

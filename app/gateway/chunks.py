@@ -1,7 +1,7 @@
 """Cuts the rows of one request into padded chunks of similar lengths."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,23 @@ class RunLimits(Protocol):
         ...
 
 
-def cut_into_chunks(rows: Sequence[Row], limits: RunLimits) -> list[list[Row]]:
+class _Row(Protocol):
+    @property
+    def num_steps(self) -> int: ...
+
+
+_AnyRow = TypeVar("_AnyRow", bound=_Row)
+
+
+def cut_into_chunks(rows: Sequence[_AnyRow], limits: RunLimits) -> list[list[_AnyRow]]:
     """Group rows by length, within the limits of rows, padded steps and padding of one model run.
 
     A row that is over the limit of steps by itself has a chunk of its own.
     """
-    chunks: list[list[Row]] = []
+    chunks: list[list[_AnyRow]] = []
     num_steps = 0
-    for row in sorted(rows, key=lambda row: len(row.target)):
-        length = len(row.target)
+    for row in sorted(rows, key=lambda row: row.num_steps):
+        length = row.num_steps
         num_rows = len(chunks[-1]) + 1 if chunks else 1
         padded, steps = num_rows * length, num_steps + length
         fits = (
@@ -62,20 +70,21 @@ def stack_rows(rows: Sequence[Row]) -> Tensors:
     + horizon, num_future)`` and ``static_covariates`` ``(batch, num_static)``.
     """
     tensors: Tensors = {
-        "past_target": _pad([row.target for row in rows]),
+        "past_target": pad([row.target for row in rows]),
         "sequence_lens": np.array([len(row.target) for row in rows], np.int32),
     }
     first = rows[0]
     if first.past_covariates.shape[1]:
-        tensors["past_covariates"] = _pad([row.past_covariates for row in rows])
+        tensors["past_covariates"] = pad([row.past_covariates for row in rows])
     if first.future_covariates.shape[1]:
-        tensors["future_covariates"] = _pad([row.future_covariates for row in rows])
+        tensors["future_covariates"] = pad([row.future_covariates for row in rows])
     if first.static_covariates.size:
         tensors["static_covariates"] = np.stack([row.static_covariates for row in rows])
     return tensors
 
 
-def _pad(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def pad(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Stack arrays ``(time, ...)`` of different lengths, padded on the right with zeros."""
     longest = max(len(array) for array in arrays)
     padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), np.float32)
     for row, array in zip(padded, arrays, strict=True):

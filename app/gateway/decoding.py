@@ -20,12 +20,13 @@ OUT_OF_RANGE = f"the magnitude of a number may be at most {LARGEST_MAGNITUDE:g}"
 _Content = TypeVar("_Content")
 
 _MAX_NAME_LENGTH = 64
-_COVARIATES_DEPTH = 3
+_COLUMNS_DEPTH = 3
 _TYPE_NAMES = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}
 _PLAIN = {
     "Expected": "expected",
     "Object": "object",
     " | null": " or null",
+    " | array": ", array",
     "`": "",
     ">= 1.0": ">= 1",
     "multiple of 1.0": "multiple of 1",
@@ -45,8 +46,13 @@ class _OutlineSeries(msgspec.Struct):
     static_covariates: dict[str, msgspec.Raw] | None = None
 
 
+class _OutlineSequence(msgspec.Struct):
+    features: dict[str, msgspec.Raw] | None = None
+
+
 class _Outline(msgspec.Struct):
-    series: list[_OutlineSeries]
+    series: list[_OutlineSeries] = []
+    sequences: list[_OutlineSequence] = []
 
 
 _decoder = msgspec.json.Decoder(ForecastRequest)
@@ -145,16 +151,16 @@ def _pointer_of(path: str, body: bytes) -> str:
 
 
 def _wrong_key(pointer: str, body: bytes) -> str:
-    """Find which of the covariates at ``pointer`` is wrong; the decoder does not say."""
-    if not pointer.startswith("/series/") or pointer.count("/") != _COVARIATES_DEPTH:
+    """Find which of the columns at ``pointer`` is wrong; the decoder does not say."""
+    if not pointer.startswith(("/series/", "/sequences/")) or pointer.count("/") != _COLUMNS_DEPTH:
         return "*"
-    _, _, index, field = pointer.split("/")
+    _, rows, index, field = pointer.split("/")
     decoder = _static_decoder if field == "static_covariates" else _values_decoder
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-        covariates: dict[str, msgspec.Raw] = getattr(
-            _outline_decoder.decode(body).series[int(index)], field
+        columns: dict[str, msgspec.Raw] = getattr(
+            getattr(_outline_decoder.decode(body), rows)[int(index)], field
         )
-        for key, values in covariates.items():
+        for key, values in columns.items():
             if len(key) <= _MAX_NAME_LENGTH and not _can_decode(decoder, values):
                 return key
     return "*"

@@ -1,10 +1,10 @@
 """``GET /v1/models`` and below: what is served, how good it is, what it takes."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.artifact import Card
+from app.artifact import AnyCard, Card, SequenceCard, SequenceTask
 from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.forecast import ModelName, VersionOrLabel
@@ -50,7 +50,11 @@ class ModelSummary(_Answer):
     )
     is_ready: bool
     reason: str = Field(description="Why it is not ready; empty where it is.")
-    makes_forecasts: bool = Field(description="False where it is served below `/v2` alone.")
+    task: Literal["forecast"] | SequenceTask | None = Field(
+        description="Last part of the path that it answers; null where it is served below `/v2`"
+        " alone."
+    )
+    makes_forecasts: bool = Field(description="False where it has another task, or none.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     freq: str | None = Field(description="Spacing of its series; null where any will do.")
     season: int | None
@@ -60,15 +64,27 @@ class ModelSummary(_Answer):
     past_covariates: tuple[str, ...]
     future_covariates: tuple[str, ...]
     static_covariates: tuple[str, ...]
+    features: tuple[str, ...] = Field(
+        description="Columns of a sequence, in order; empty for a forecaster."
+    )
+    classes: tuple[str, ...] = Field(
+        description="What it tells apart, where it classifies or tags."
+    )
+    targets: tuple[str, ...] = Field(description="What it gives numbers of, where it regresses.")
+    pooling: str | None = Field(description="How the steps of a sequence become one answer.")
+    max_length: int | None = Field(description="Most steps of a sequence.")
 
     @classmethod
     def from_model(cls, model: ServedModel) -> Self:
         """Describe ``model`` by its default version."""
-        version, card = model.default, model.default.card
+        version, any_card = model.default, model.default.card
+        card = any_card if isinstance(any_card, Card) else None
+        sequence_card = any_card if isinstance(any_card, SequenceCard) else None
         return cls(
             model_name=model.model_name,
             model_version=version.model_version,
             is_ready=version.is_ready,
+            task=any_card.task if any_card else None,
             makes_forecasts=card is not None,
             reason=version.reason,
             versions=VersionState.all_of(model),
@@ -80,6 +96,11 @@ class ModelSummary(_Answer):
             past_covariates=card.past_covariates if card else (),
             future_covariates=card.future_covariates if card else (),
             static_covariates=card.static_covariates if card else (),
+            features=sequence_card.features if sequence_card else (),
+            classes=sequence_card.classes if sequence_card else (),
+            targets=sequence_card.targets if sequence_card else (),
+            pooling=sequence_card.pooling if sequence_card else None,
+            max_length=sequence_card.max_length if sequence_card else None,
         )
 
 
@@ -124,8 +145,9 @@ class ModelDescription(_Answer):
     dialects: dict[str, list[str]] = Field(
         description="Foreign protocols that are spoken, by name, with their paths."
     )
-    card: Card | None = Field(
-        description="Null where the version did not load, or is served below `/v2` alone."
+    card: AnyCard | None = Field(
+        discriminator="task",
+        description="Null where the version did not load, or is served below `/v2` alone.",
     )
 
 

@@ -15,7 +15,7 @@ from app.gateway.problems import problem_response
 from app.logs import REQUEST_ID, log_access
 from app.metrics import REQUEST_DURATION, REQUESTS
 
-_SAFE_HEADERS = {
+SAFE_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"no-referrer",
@@ -58,7 +58,7 @@ class Edge:
         try:
             await self._answer(scope, receive, send_recorded)
         finally:
-            self._record(exchange)
+            record_exchange(exchange, access_log=self._access_log)
             REQUEST_ID.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,10 +76,10 @@ class Edge:
         exchange.status = message["status"]
         headers = list(message.get("headers", ()))
         present = {name for name, _ in headers}
-        if present.isdisjoint(_SAFE_HEADERS):
-            headers += _SAFE_HEADERS.items()
+        if present.isdisjoint(SAFE_HEADERS):
+            headers += SAFE_HEADERS.items()
         else:
-            headers += [item for item in _SAFE_HEADERS.items() if item[0] not in present]
+            headers += [item for item in SAFE_HEADERS.items() if item[0] not in present]
         headers.append((b"x-request-id", exchange.request_id.encode()))
         if exchange.model_digest:
             headers.append((b"x-model-digest", f"sha256={exchange.model_digest}".encode()))
@@ -87,14 +87,16 @@ class Edge:
             headers.append((b"connection", b"close"))
         message["headers"] = headers
 
-    def _record(self, exchange: Exchange) -> None:
-        status = exchange.status or CALLER_LEFT_STATUS
-        model = (exchange.model_name, exchange.model_version)
-        requests, duration = _metrics_of(exchange.route, model, status)
-        requests.inc()
-        duration.observe(exchange.duration_s)
-        if self._access_log:
-            log_access(_log_fields(exchange, status))
+
+def record_exchange(exchange: Exchange, *, access_log: bool) -> None:
+    """Count a request that was answered, and log its line where there is an access log."""
+    status = exchange.status or CALLER_LEFT_STATUS
+    model = (exchange.model_name, exchange.model_version)
+    requests, duration = _metrics_of(exchange.route, model, status)
+    requests.inc()
+    duration.observe(exchange.duration_s)
+    if access_log:
+        log_access(_log_fields(exchange, status))
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from app.gateway.dialect_table import ErrorForm
 UNMATCHED_ROUTE = "unmatched"
 CALLER_LEFT_STATUS = 499
 
-_KEY = "gatecast.exchange"
+EXCHANGE_KEY = "gatecast.exchange"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -67,13 +67,13 @@ def begin_exchange(scope: Scope) -> Exchange:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     is_sane = given and _SANE_REQUEST_ID.fullmatch(given) is not None
     exchange = Exchange(scope["method"], given if is_sane else secrets.token_hex(16), headers)
-    scope[_KEY] = exchange
+    scope[EXCHANGE_KEY] = exchange
     return exchange
 
 
 def exchange_of(scope: Scope) -> Exchange:
     """Return the record of the request of ``scope``."""
-    exchange: Exchange = scope[_KEY]
+    exchange: Exchange = scope[EXCHANGE_KEY]
     return exchange
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -10,7 +11,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from app.errors import InvalidInputError
-from app.gateway.body import cancel_when_caller_leaves, read_json_body
+from app.gateway.bodies import Bodies
+from app.gateway.body import cancel_when_caller_leaves
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_request
 from app.gateway.exchange import Answer, exchange_of, header_of, owner_of
@@ -24,7 +26,6 @@ from app.settings import Settings
 LARGEST_TIMEOUT_MS = 86_400_000
 
 _HEADERS = ((b"content-type", b"application/json"),)
-_INLINE_BYTES = 2**18
 _INLINE_SERIES = 512
 
 ModelName = Annotated[
@@ -54,13 +55,18 @@ class ForecastEndpoints:
     """``POST /v1/models/{model_name}/forecast``, and the same with a version."""
 
     def __init__(
-        self, service: ForecastService, catalog: Catalog, files: FileForecasts, settings: Settings
+        self,
+        service: ForecastService,
+        catalog: Catalog,
+        files: FileForecasts,
+        bodies: Bodies,
+        settings: Settings,
     ) -> None:
         self._service = service
         self._catalog = catalog
         self._settings = settings
         self._files = files
-        self._large_bodies = asyncio.Semaphore(1)
+        self._bodies = bodies
 
     async def forecast(
         self,
@@ -116,7 +122,8 @@ class ForecastEndpoints:
             CallerLeftError: The caller closed the connection.
         """
         model = self._find(scope, model_name, model_version)
-        prepared = await self._read(scope, receive, model)
+        self._service.check_room(model.model_name)
+        prepared = await self._bodies.read(scope, receive, partial(self._prepare, model))
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
         with cancel_when_caller_leaves(receive):
             deadline = exchange_of(scope).started + limit_s
@@ -134,20 +141,7 @@ class ForecastEndpoints:
         exchange.name_model(model.model_name, model.model_version, model.digest)
         return model
 
-    async def _read(self, scope: Scope, receive: Receive, model: Forecaster) -> PreparedRequest:
-        body = await read_json_body(
-            scope,
-            receive,
-            max_bytes=self._settings.max_body_bytes,
-            timeout_s=self._settings.body_timeout_s,
-        )
-        if len(body) <= _INLINE_BYTES:
-            return self._prepare(body, model)
-        # One at a time: decoding holds the interpreter anyway, and peaks of memory do not add up.
-        async with self._large_bodies:
-            return await asyncio.to_thread(self._prepare, body, model)
-
-    def _prepare(self, body: bytes, model: Forecaster) -> PreparedRequest:
+    def _prepare(self, model: Forecaster, body: bytes) -> PreparedRequest:
         max_horizon = model.card.horizon * self._settings.max_horizon_factor
         return self._service.prepare(decode_request(body), model, max_horizon=max_horizon)
 

@@ -7,21 +7,16 @@ to FastAPI, which answers or refuses it.
 """
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.gateway.exchange import Exchange, exchange_of
-from app.gateway.forecast import LARGEST_TIMEOUT_MS, ForecastEndpoints
+from app.gateway.forecast import LARGEST_TIMEOUT_MS
 from app.gateway.oip import InferEndpoints
 
-_FORECAST = frozenset(
-    {
-        "/v1/models/{model_name}/forecast",
-        "/v1/models/{model_name}/versions/{model_version}/forecast",
-    }
-)
 _INFER = frozenset(
     {
         "/v2/models/{model_name}/infer",
@@ -33,18 +28,44 @@ _NAME, _VERSION = 3, 5
 _PLAIN_NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
+class NativeAnswer(Protocol):
+    """Answers one route of the native API."""
+
+    def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        model_name: str,
+        model_version: str | None,
+        /,
+        *,
+        timeout_ms: int,
+    ) -> Awaitable[Response]:
+        """Answer a request; None means the default version, or one with a share."""
+        ...
+
+
 class HotRoutes:
     """Stands between the guard, which finds the route of a request, and FastAPI's router.
 
     Args:
         app: Everything else.
-        forecast: Behind the routes of the native API.
+        native: Behind the routes of the native API, by the last part of their paths.
         infer: Behind those of tensors.
     """
 
-    def __init__(self, app: ASGIApp, *, forecast: ForecastEndpoints, infer: InferEndpoints) -> None:
+    def __init__(
+        self, app: ASGIApp, *, native: Mapping[str, NativeAnswer], infer: InferEndpoints
+    ) -> None:
         self._app = app
-        self._forecast = forecast
+        self._native = {
+            route: answer
+            for task, answer in native.items()
+            for route in (
+                f"/v1/models/{{model_name}}/{task}",
+                f"/v1/models/{{model_name}}/versions/{{model_version}}/{task}",
+            )
+        }
         self._infer = infer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,21 +79,19 @@ class HotRoutes:
 
     def _begin(self, scope: Scope, receive: Receive) -> Awaitable[Response] | None:
         exchange = exchange_of(scope)
-        is_forecast = exchange.route in _FORECAST
-        if not (is_forecast or exchange.route in _INFER):
+        native = self._native.get(exchange.route)
+        if native is None and exchange.route not in _INFER:
             return None
         if scope["method"] != "POST" or scope["query_string"] or scope["root_path"]:
             return None
         segments: list[str] = scope["path"].split("/")
         version = segments[_VERSION] if len(segments) > _VERSION else None
-        if not is_forecast:
+        if native is None:
             return self._infer.answer(scope, receive, segments[_NAME], version)
         timeout_ms = _timeout_ms(exchange)
         if timeout_ms is None or exchange.headers.get(b"content-type") != b"application/json":
             return None
-        return self._forecast.answer(
-            scope, receive, segments[_NAME], version, timeout_ms=timeout_ms
-        )
+        return native(scope, receive, segments[_NAME], version, timeout_ms=timeout_ms)
 
 
 def _timeout_ms(exchange: Exchange) -> int | None:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from app.errors import GatecastError
 from app.gateway.access import Guard, access_table, check_access_table
+from app.gateway.bodies import Bodies
 from app.gateway.catalog import Catalog
 from app.gateway.descriptions import ModelDescription, ModelEndpoints, ModelList
 from app.gateway.dialects.routes import DIALECT_SCHEMAS, DIALECTS_TAG, add_dialect_routes
@@ -54,6 +55,13 @@ from app.gateway.stream_routes import (
 )
 from app.gateway.stream_store import StreamStore
 from app.gateway.streams import Streams
+from app.gateway.task_routes import (
+    TASK_SCHEMAS,
+    TASKS_TAG,
+    add_task_routes,
+    make_task_endpoints,
+)
+from app.gateway.task_service import TaskService
 from app.jobs.desk import JobDesk
 from app.keys import KeyRing
 from app.settings import Settings
@@ -61,13 +69,19 @@ from app.settings import Settings
 _TAGS = [
     {"name": "forecast", "description": "Series in, quantiles out."},
     STREAMS_TAG,
+    TASKS_TAG,
     {"name": "models", "description": "What is served, and how good it is."},
     JOBS_TAG,
     OIP_TAG,
     DIALECTS_TAG,
     {"name": "operations", "description": "Probes and metrics."},
 ]
-_SCHEMAS: Sequence[type[msgspec.Struct]] = (*JOB_SCHEMAS, *STREAM_SCHEMAS, *DIALECT_SCHEMAS)
+_SCHEMAS: Sequence[type[msgspec.Struct]] = (
+    *TASK_SCHEMAS,
+    *JOB_SCHEMAS,
+    *STREAM_SCHEMAS,
+    *DIALECT_SCHEMAS,
+)
 
 
 def create_app(
@@ -102,9 +116,12 @@ def create_app(
     service = ForecastService(runners, settings)
     reader = FileReader(settings)
     files = FileForecasts(service, reader, settings)
-    forecast = ForecastEndpoints(service, catalog, files, settings)
+    bodies = Bodies(settings)
+    forecast = ForecastEndpoints(service, catalog, files, bodies, settings)
+    tasks = make_task_endpoints(TaskService(runners, settings), catalog, bodies, settings)
     infer = InferEndpoints(service, catalog, settings)
     _add_forecast_routes(app, forecast)
+    add_task_routes(app, tasks)
     _add_file_routes(app, FileEndpoints(reader, settings))
     streams = Streams(service, _open_streams(settings, directory))
     add_stream_routes(app, StreamEndpoints(streams, catalog, settings))
@@ -121,7 +138,8 @@ def create_app(
         app.add_exception_handler(kind, _answer_problem)
     key_ring = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
     routes = check_access_table(app.routes, access_table(settings))
-    app.add_middleware(HotRoutes, forecast=forecast, infer=infer)
+    native = {"forecast": forecast.answer} | {task: one.answer for task, one in tasks.items()}
+    app.add_middleware(HotRoutes, native=native, infer=infer)
     app.add_middleware(Guard, routes=routes, settings=settings, key_ring=key_ring)
     app.add_middleware(Edge, drain=drain, access_log=settings.access_log)
     return app

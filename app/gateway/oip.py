@@ -31,6 +31,8 @@ CONTENT_ENCODINGS = ("gzip", "deflate")
 
 _HEADER_LENGTH_KEY = HEADER_LENGTH.lower().encode()
 _INLINE_BYTES = 2**18
+_PRIORITY = b'"priority"'
+"""In every body that names one; whether those are refused depends on it."""
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
 _VARY = (b"vary", b"Accept-Encoding")
@@ -105,6 +107,8 @@ class InferEndpoints:
             max_bytes=self._settings.max_body_bytes,
             timeout_s=self._settings.body_timeout_s,
         )
+        if _PRIORITY not in body:
+            self._service.check_room(model.model_name)
         given = exchange_of(scope).headers.get(_HEADER_LENGTH_KEY)
         length = parse_header_length(given, len(body))
         if not length and given is not None:

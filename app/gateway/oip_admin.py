@@ -184,7 +184,11 @@ def _model_stats(found: list[VersionStatistics]) -> Json:
 
 
 def _index_entry(model: ServedModel, version: ModelVersion) -> Json:
-    """Describe a version; the reason of one that is ready is why a new config does not count."""
+    """Describe a version.
+
+    The reason of one that is ready is why a new config does not count; one that is served as
+    tensors alone has no task.
+    """
     return {
         "name": version.model_name,
         "version": str(version.model_version),
@@ -193,6 +197,7 @@ def _index_entry(model: ServedModel, version: ModelVersion) -> Json:
         "sha256": version.digest,
         "labels": model.labels_of(version.model_version),
         "share": model.share_of(version.model_version),
+        "task": version.card.task if version.card is not None else "",
     }
 
 

@@ -28,7 +28,7 @@ STATUS_DESCRIPTIONS = {
     403: "The API key may not load and unload models.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
-    409: "The model makes no forecasts: it is served as tensors, below `/v2`.",
+    409: "The model makes no forecasts: it has another task, or is served below `/v2` alone.",
     410: "There was such a stream, and it is lost.",
     413: "The body is too large, before or after decompression.",
     415: "The body is not JSON, or compressed other than by gzip.",
@@ -43,7 +43,9 @@ _OIP_DESCRIPTIONS = {
     400: "The body can not be read, or a tensor or parameter is wrong.",
     409: "The sequence can not go on: an earlier request of it failed, or the model was replaced.",
 }
-_SCHEMA = "#/components/schemas/{name}"
+_LISTS = {"ForecastRequest": "series", "TaskRequest": "sequences"}
+"""What a request may hold ``max_series`` of, by the name of its schema."""
+SCHEMA = "#/components/schemas/{name}"
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, gc_..."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -83,7 +85,7 @@ FORECAST_EXAMPLES: Json = {
 
 def problem_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
     """Declare problems for a route."""
-    schema = {"$ref": _SCHEMA.format(name=Problem.__name__)}
+    schema = {"$ref": SCHEMA.format(name=Problem.__name__)}
     content = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
     return {s: {"description": STATUS_DESCRIPTIONS[s], "content": content} for s in statuses}
 
@@ -98,7 +100,7 @@ def oip_error_responses(statuses: Sequence[int]) -> dict[int | str, Json]:
 
 def forecast_responses() -> dict[int | str, Json]:
     """Declare all answers of a forecast route."""
-    schema = {"$ref": _SCHEMA.format(name=ForecastResponse.__name__)}
+    schema = {"$ref": SCHEMA.format(name=ForecastResponse.__name__)}
     content: Json = {"application/json": {"schema": schema}}
     content |= dict.fromkeys(ANSWER_TYPES, BYTES_CONTENT)
     description = "Forecasts, or errors of single series, in the order of the request."
@@ -108,7 +110,7 @@ def forecast_responses() -> dict[int | str, Json]:
 
 def forecast_request_body() -> Json:
     """Declare the body of a forecast route."""
-    schema = {"$ref": _SCHEMA.format(name=ForecastRequest.__name__)}
+    schema = {"$ref": SCHEMA.format(name=ForecastRequest.__name__)}
     content: Json = {"application/json": {"schema": schema, "examples": FORECAST_EXAMPLES}}
     content |= dict.fromkeys(MEDIA_TYPES, BYTES_CONTENT)
     return {"requestBody": {"required": True, "content": content}}
@@ -126,9 +128,10 @@ def build_openapi(
         tags=app.openapi_tags,
     )
     _, schemas = msgspec.json.schema_components(
-        [ForecastRequest, ForecastResponse, Problem, *more_schemas], ref_template=_SCHEMA
+        [ForecastRequest, ForecastResponse, Problem, *more_schemas], ref_template=SCHEMA
     )
-    schemas[ForecastRequest.__name__]["properties"]["series"]["maxItems"] = settings.max_series
+    for name, field in _LISTS.items():
+        schemas[name]["properties"][field]["maxItems"] = settings.max_series
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas)
     components["securitySchemes"] = _SECURITY_SCHEMES

@@ -47,6 +47,11 @@ class Row:
     notes: tuple[Note, ...] = ()
     later_covariates: NDArray[np.float32] | None = None
 
+    @property
+    def num_steps(self) -> int:
+        """Steps that the model reads."""
+        return len(self.target)
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
@@ -172,12 +177,12 @@ class _Preparer:
 
     def _past(self, series: Series, pointer: str) -> NDArray[np.float32]:
         length, pointer = len(series.target), f"{pointer}/past_covariates"
-        columns = _columns(series.past_covariates, self._card.past_covariates, pointer)
+        columns = put_in_order(series.past_covariates, self._card.past_covariates, pointer)
         table = np.full((length, len(columns)), np.nan, np.float32)
         for index, (place, values) in enumerate(columns):
             if len(values) != length:
                 raise InvalidInputError(f"must have {length} values, as many as target", place)
-            table[:, index] = _to_float32(values, place)
+            table[:, index] = to_numbers(values, place)
         return table
 
     def _future(self, series: Series, pointer: str) -> NDArray[np.float32]:
@@ -198,7 +203,7 @@ class _Preparer:
         return np.hstack([given, calendar])
 
     def _given_future(self, series: Series, pointer: str) -> NDArray[np.float32]:
-        columns = _columns(series.future_covariates, self._card.future_covariates, pointer)
+        columns = put_in_order(series.future_covariates, self._card.future_covariates, pointer)
         length, trained = len(series.target), self._card.horizon
         least, most = length + self._horizon, length + max(self._horizon, trained)
         num_rows = length + num_blocks(self._horizon, self._card) * trained
@@ -208,12 +213,12 @@ class _Preparer:
                 raise InvalidInputError(
                     f"must have {least} values, as many as target and horizon together", place
                 )
-            table[: len(values), index] = _to_float32(values, place)
+            table[: len(values), index] = to_numbers(values, place)
         return table
 
     def _static(self, series: Series, pointer: str) -> NDArray[np.float32]:
         pointer = f"{pointer}/static_covariates"
-        columns = _columns(series.static_covariates, self._card.static_covariates, pointer)
+        columns = put_in_order(series.static_covariates, self._card.static_covariates, pointer)
         values = np.empty(len(columns), np.float32)
         for index, (name, (place, value)) in enumerate(
             zip(self._card.static_covariates, columns, strict=True)
@@ -226,7 +231,7 @@ class _Preparer:
         if codes is None:
             if isinstance(value, str):
                 raise InvalidInputError(f"{name} must be a number or null for this model", place)
-            return float(_to_float32([value], place, is_single=True)[0])
+            return float(to_numbers([value], place, is_single=True)[0])
         if value is None:
             return 0.0
         if not isinstance(value, str):
@@ -247,7 +252,7 @@ class _Preparer:
 def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.float32]:
     if not values:
         raise InvalidInputError("target must have at least 1 value", pointer)
-    array = _to_float32(values, pointer)[-kept:]
+    array = to_numbers(values, pointer)[-kept:]
     if np.isnan(array).all():
         raise InvalidInputError(
             f"target must have at least 1 value that is not null among its last {kept}", pointer
@@ -255,10 +260,14 @@ def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.f
     return array
 
 
-def _columns(
+def put_in_order(
     given: Mapping[str, _Column] | None, names: Sequence[str], pointer: str
 ) -> list[tuple[str, _Column]]:
-    """Put covariates in the model's order, each with its pointer."""
+    """Put what is given by name in the model's order, each with its pointer.
+
+    Raises:
+        InvalidInputError: Other names are given than ``names``.
+    """
     given = given or {}
     if given.keys() != set(names):
         wanted = f"exactly {', '.join(names)}" if names else "nothing"
@@ -266,10 +275,14 @@ def _columns(
     return [(f"{pointer}/{escape_pointer(name)}", given[name]) for name in names]
 
 
-def _to_float32(
+def to_numbers(
     values: Sequence[float | None], pointer: str, *, is_single: bool = False
 ) -> NDArray[np.float32]:
-    """Convert numbers in one step, null to NaN; too large ones are an error."""
+    """Convert numbers in one step, null to NaN.
+
+    Raises:
+        InvalidInputError: A number is too large.
+    """
     array = to_float32(values)
     too_large = np.abs(array) > LARGEST_MAGNITUDE
     if too_large.any():

@@ -68,9 +68,8 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "An API key is needed"),
     errors.ForbiddenError: ProblemKind(403, "forbidden", "The caller may not do this"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "There is no such model"),
-    errors.NoForecasterError: ProblemKind(
-        409, "no-forecaster", "The model makes no forecasts, it is served as tensors"
-    ),
+    errors.NoForecasterError: ProblemKind(409, "no-forecaster", "The model makes no forecasts"),
+    errors.WrongTaskError: ProblemKind(409, "wrong-task", "The model has another task"),
     errors.UnknownSequenceError: ProblemKind(400, "unknown-sequence", "There is no such sequence"),
     errors.SequenceConflictError: ProblemKind(
         409, "sequence-conflict", "The sequence can not go on"

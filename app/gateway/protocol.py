@@ -8,7 +8,9 @@ import json
 from typing import cast
 
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from app.gateway.turnstile import Turnstile, TurnstileProtocol
 
 MAX_HEADER_BYTES = 32 * 2**10
 
@@ -19,7 +21,7 @@ class _HeadersTooLargeError(Exception):
     """Ends the parsing of a request; uvicorn then calls ``send_400_response``."""
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(TurnstileProtocol):
     """Ends connections whose headers are too large or do not arrive.
 
     A subclass sets ``header_timeout_s``: uvicorn makes the instances itself.
@@ -123,9 +125,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def with_header_timeout(seconds: float) -> type[asyncio.Protocol]:
-    """Return the protocol class with its time limit set."""
+def with_header_timeout(
+    seconds: float, turnstile: Turnstile | None = None
+) -> type[asyncio.Protocol]:
+    """Return the protocol class with its time limit and its turnstile set."""
     return cast(
         "type[asyncio.Protocol]",
-        type("HttpProtocol", (BoundedHttpProtocol,), {"header_timeout_s": seconds}),
+        type(
+            "HttpProtocol",
+            (BoundedHttpProtocol,),
+            {"header_timeout_s": seconds, "turnstile": turnstile},
+        ),
     )

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,15 @@ from app.errors import (
     OverloadedError,
 )
 from app.gateway.affinity import choose_keeper, history_key
+from app.gateway.backlog import Backlog
+from app.gateway.pauses import Flow, Pauses
 from app.gateway.runner_connection import RunnerConnection
-from app.gateway.runners import ChangeAction, Inference, ModelVersion
+from app.gateway.runners import CALLER, ChangeAction, Inference, ModelVersion
 from app.model_config import LabelChange
 from app.statistics import VersionStatistics, load_statistics, statistics_file
 from app.tensors import Tensors
 from app.wire import (
+    BACKGROUND_PRIORITY,
     ChangeRequest,
     LabelRequest,
     SequencePart,
@@ -60,6 +64,9 @@ class RunnerPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._listed: list[tuple[ModelVersion, ...]] = []
         self._models: list[ModelVersion] = []
+        self._backlogs = defaultdict[str, Backlog](Backlog)
+        self.pauses = Pauses()
+        """The flows that are refused now."""
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(path)) for path in self._sockets]
@@ -106,7 +113,22 @@ class RunnerPool:
             connection = self._find_keeper(inference.sequence, live)
         if connection.outstanding_steps + inference.steps > self._max_queue_steps:
             raise OverloadedError("too much work waits for the runner")
-        return await connection.infer(inference)
+        if inference.priority == BACKGROUND_PRIORITY:
+            return await connection.infer(inference)
+        flow = Flow(inference.model_name, inference.flow, inference.priority)
+        backlog = self._backlogs[inference.model_name]
+        try:
+            if not inference.part:
+                self.pauses.check(flow)
+                backlog.check(flow.flow, inference.steps, inference.max_wait_s)
+            return await backlog.follow(connection.infer(inference), flow.flow, inference.steps)
+        except OverloadedError as error:
+            self.pauses.begin(flow, error)
+            raise
+
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what a runner would refuse, as ``Runners.check_room``."""
+        self.pauses.check(Flow(model_name, CALLER.get()))
 
     async def statistics(self, timeout_s: float) -> Sequence[VersionStatistics]:
         """Sum what all runners have done, as ``Runners.statistics``."""

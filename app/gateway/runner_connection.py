@@ -11,12 +11,13 @@ import msgspec
 from typing_extensions import override
 
 from app import errors
-from app.artifact import Card
+from app.artifact import read_card
 from app.errors import (
     DeadlineExceededError,
     EngineError,
     GatecastError,
     ModelNotReadyError,
+    OverloadedError,
     RetryableError,
 )
 from app.gateway.runners import Inference, ModelVersion
@@ -169,6 +170,8 @@ def _to_request(request_id: int, inference: Inference) -> InferRequest:
         priority=inference.priority,
         sequence=inference.sequence,
         owner=inference.owner,
+        flow=inference.flow,
+        is_begun=bool(inference.part),
     )
 
 
@@ -178,7 +181,7 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
         model.model_version,
         interface=Interface.from_json(model.interface) if model.interface else None,
         reason=model.reason,
-        card=Card.model_validate_json(model.card) if model.card else None,
+        card=read_card(model.card) if model.card else None,
         digest=model.digest,
         config=ModelConfig.model_validate_json(model.config),
         config_refusal=model.config_refusal,
@@ -187,6 +190,8 @@ def _to_model_version(model: ServedModel) -> ModelVersion:
 
 def _to_error(failure: InferFailure) -> GatecastError:
     kind = getattr(errors, failure.error, EngineError)
+    if kind is OverloadedError:
+        return OverloadedError(failure.message, failure.retry_after_s, pause_s=failure.pause_s)
     if issubclass(kind, RetryableError):
         return kind(failure.message, failure.retry_after_s)
     return kind(failure.message)

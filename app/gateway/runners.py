@@ -1,10 +1,12 @@
 """What the gateway wants of the runners, and what they tell of their models."""
 
+import math
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from app.artifact import Card
+from app.artifact import AnyCard
 from app.interface import Interface
 from app.model_config import LabelChange, ModelConfig
 from app.statistics import VersionStatistics
@@ -12,6 +14,9 @@ from app.tensors import Tensors
 from app.wire import (
     SequencePart,
 )
+
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Id of the key of the request that the current task answers; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class ModelVersion:
     model_version: int
     interface: Interface | None
     reason: str = ""
-    card: Card | None = None
+    card: AnyCard | None = None
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
     config_refusal: str = ""
@@ -52,6 +57,9 @@ class Inference:
         priority: 1 is the highest, 0 leaves it to the service; see also ``BACKGROUND_PRIORITY``.
         sequence: Where the request stands in a sequence, whose states the runner puts in.
         owner: Id of the caller's key, where states may be kept for it; None where not.
+        part: Place among the parts of a request that is too large for one run; None where it is
+            whole.
+        max_wait_s: Longest, by estimate, that it may wait for its run.
     """
 
     model_name: str
@@ -63,6 +71,16 @@ class Inference:
     priority: int = 0
     sequence: SequencePart | None = None
     owner: str | None = None
+    part: int | None = None
+    max_wait_s: float = math.inf
+
+    @property
+    def flow(self) -> str:
+        """What takes turns with others at the runner: a caller, and apart from it its large ones.
+
+        So neither another caller nor a large request holds up small ones.
+        """
+        return CALLER.get() if self.part is None else f"{CALLER.get()} large"
 
 
 ChangeAction = Literal["load", "unload"]
@@ -110,6 +128,16 @@ class Runners(Protocol):
         Raises:
             GatecastError: As ``change``.
             InvalidInputError: The version is not served, and no share of it was named.
+        """
+        ...
+
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what a runner would refuse, as far as it has said so a moment ago.
+
+        It is about requests of the current task's caller that are small and of common priority.
+
+        Raises:
+            OverloadedError: The caller has too much work waiting.
         """
         ...
 

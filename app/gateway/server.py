@@ -18,11 +18,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import StartupError
 from app.garbage import collect_rarely
+from app.gateway.accepting import Acceptor
 from app.gateway.drain import Drain
 from app.gateway.handshakes import stop_handshakes
 from app.gateway.main import create_app
 from app.gateway.protocol import with_header_timeout
 from app.gateway.runner_client import RunnerPool
+from app.gateway.turnstile import Turnstile
+from app.keys import KeyRing
 from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
@@ -47,6 +50,14 @@ class GatewayServer(uvicorn.Server):
         self._drain = drain
         self._drain_delay_s = drain_delay_s
         self._listen_until: float | None = None
+        self._acceptors: list[Acceptor] = []
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._acceptors = [Acceptor(one, self._make_protocol) for one in sockets or []]
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -68,6 +79,8 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # The kernel has completed connections that the loop, which accepts one a turn, has not seen
         # yet; closing the listener would reset them. So no further ones begin, and all are taken.
+        for acceptor in self._acceptors:
+            acceptor.stop()
         for listener in sockets or []:
             stop_handshakes(listener)
         await asyncio.sleep(_HANDSHAKE_S)
@@ -138,9 +151,15 @@ async def _serve(
         max_queue_steps=settings.max_queue_steps,
         change_timeout_s=settings.startup_timeout_s,
     )
+    turnstile = Turnstile(
+        pool.pauses,
+        KeyRing(settings.api_keys_file) if settings.api_keys_file else None,
+        drain,
+        access_log=settings.access_log,
+    )
     config = uvicorn.Config(
         create_app(settings, pool, drain, runners[0].parent),
-        http=with_header_timeout(settings.header_timeout_s),
+        http=with_header_timeout(settings.header_timeout_s, turnstile),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,33 +1,25 @@
 """Forecasts without HTTP: a decoded request in, quantiles out; dialects adapt to this."""
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import (
-    DeadlineExceededError,
-    InvalidInputError,
-    ModelOutputError,
-    PayloadTooLargeError,
-)
+from app.errors import InvalidInputError, PayloadTooLargeError
 from app.extrapolation import join_blocks, median_index
 from app.gateway.catalog import Forecaster, ReadyModel
 from app.gateway.chunks import cut_into_chunks, stack_rows
 from app.gateway.following import follow_rows
 from app.gateway.forecast_schemas import ForecastRequest, Note
+from app.gateway.inferences import check_finite, infer_all
 from app.gateway.preparation import PreparedRequest, Row, num_blocks, prepare_request
 from app.gateway.runners import Inference, Runners
-from app.gateway.time_limits import TimeLimit
 from app.metrics import SERIES
 from app.settings import Settings
 from app.tensors import Tensors
 from app.wire import SequencePart
-
-_MAX_CONCURRENT_CHUNKS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,10 @@ class ForecastService:
     def __init__(self, runners: Runners, settings: Settings) -> None:
         self._runners = runners
         self._settings = settings
+
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what the runners would refuse, as ``Runners.check_room``."""
+        self._runners.check_room(model_name)
 
     def prepare(
         self, request: ForecastRequest, model: Forecaster, *, max_horizon: int | None = None
@@ -144,10 +140,12 @@ class ForecastService:
         owner: str | None,
     ) -> list[NDArray[np.float32]]:
         """Return ``(batch, model horizon, num_quantiles)`` of each chunk."""
-        outputs = await self._infer_all(
-            [partial(_to_inference, rows, model, deadline, owner) for rows in chunks], deadline
+        max_wait_s = model.config.for_model(self._settings).max_queue_wait_ms / 1000
+        ask = partial(_to_inference, model=model, deadline=deadline, owner=owner)
+        outputs = await infer_all(
+            self._runners, [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks], deadline
         )
-        return [_check_finite(tensors["quantiles"]) for tensors in outputs]
+        return [check_finite(tensors["quantiles"]) for tensors in outputs]
 
     async def infer(
         self,
@@ -194,10 +192,11 @@ class ForecastService:
                 steps=min(step, rows - start) * length,
                 priority=priority,
                 sequence=sequence,
+                max_wait_s=limits.max_queue_wait_ms / 1000,
             )
             for start in range(0, rows, step)
         ]
-        return interface.join_rows(await self._infer_all(parts, deadline))
+        return interface.join_rows(await infer_all(self._runners, parts, deadline))
 
     def _check_size(self, rows: int, length: int) -> None:
         if rows > self._settings.max_series:
@@ -209,38 +208,14 @@ class ForecastService:
                 f"a request may hold at most {self._settings.max_steps} steps, all rows"
             )
 
-    async def _infer_all(
-        self, parts: Sequence[Callable[[], Inference]], deadline: float
-    ) -> list[Tensors]:
-        """Run all parts, each made when its turn comes; the first failure cancels the others."""
-        time_limit = TimeLimit(deadline)
-        try:
-            with time_limit:
-                return await self._infer_in_turn(parts)
-        except TimeoutError as error:
-            if time_limit.expired:
-                raise DeadlineExceededError("the deadline passed before the forecast") from error
-            raise
-
-    async def _infer_in_turn(self, parts: Sequence[Callable[[], Inference]]) -> list[Tensors]:
-        if len(parts) == 1:
-            return [await self._runners.infer(parts[0]())]
-        slots = asyncio.Semaphore(_MAX_CONCURRENT_CHUNKS)
-
-        async def infer(part: Callable[[], Inference]) -> Tensors:
-            async with slots:
-                return await self._runners.infer(part())
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(infer(part)) for part in parts]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
-
 
 def _to_inference(
-    rows: Sequence[Row], model: Forecaster, deadline: float, owner: str | None
+    rows: Sequence[Row],
+    *,
+    model: Forecaster,
+    deadline: float,
+    owner: str | None,
+    max_wait_s: float,
 ) -> Inference:
     inputs = stack_rows(rows)
     return Inference(
@@ -251,13 +226,8 @@ def _to_inference(
         deadline=deadline,
         steps=inputs["past_target"].size,
         owner=owner,
+        max_wait_s=max_wait_s,
     )
-
-
-def _check_finite(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(quantiles).all():
-        raise ModelOutputError("the model gave numbers that are not finite")
-    return quantiles
 
 
 def _split(

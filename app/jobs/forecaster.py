@@ -23,8 +23,8 @@ from app.settings import Settings
 from app.tensors import Tensors
 from app.wire import BACKGROUND_PRIORITY
 
-_BATCHES_PER_RUNNER = 2
-"""One runs while the next one waits beside it."""
+_BATCHES_PER_RUNNER = 3
+"""One runs, one waits beside it, and one is on its way."""
 _CPU_ROWS, _CPU_STEPS = 16, 4096
 """Bounds of a batch on a CPU, where a live request may have to wait for all of it: half the rows
 of a usual batch take half its time, and cost 3 % more a row (starter model)."""

@@ -10,9 +10,13 @@ from typing import Self
 from app import metrics
 from app.errors import (
     DeadlineExceededError,
+    DeviceLostError,
     EngineError,
     GatecastError,
+    ModelNotReadyError,
     ModelOutputError,
+    OutOfMemoryError,
+    OverloadedError,
     ShuttingDownError,
 )
 from app.runner.engine import Engine
@@ -53,8 +57,11 @@ class DynamicBatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.running_since: float | None = None
+        self._drained_at: float | None = None
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
+        self.lost: Callable[[], None] = lambda: None
+        """Called when the engine can run nothing any more in this process."""
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits
@@ -147,6 +154,7 @@ class DynamicBatcher:
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
         self.running_since = started = self._clock()
+        drained_at, self._drained_at = self._drained_at, None
         self._metrics.observe_wait(batch, started)
         try:
             results = await self._infer(inputs, outputs)
@@ -163,7 +171,11 @@ class DynamicBatcher:
         finally:
             self.running_since = None
         ended = self._clock()
-        self._queue.record_run(sum(request.extent.steps for request in batch), ended - started)
+        steps = sum(request.extent.steps for request in batch)
+        self._queue.record_run(steps, ended - started, sum(r.extent.rows for r in batch))
+        if drained_at is not None:  # since then, others waited for this run alone
+            self._queue.record_drain(steps, ended - drained_at)
+        self._drained_at = ended if len(self._queue) else None
         self._metrics.observe_run(batch, ended - started)
         rows = split([request.extent for request in batch], results, self._interface)
         for request, own in zip(batch, rows, strict=True):
@@ -172,8 +184,10 @@ class DynamicBatcher:
 
     async def _recover(self, batch: list[PendingRequest], error: EngineError) -> None:
         logger.warning("run of %d requests failed: %s", len(batch), error)
+        if isinstance(error, DeviceLostError):
+            self.lost()
         if not isinstance(error, ModelOutputError) or len(batch) == 1:
-            self._fail(batch, error)
+            self._fail(batch, _for_callers(error))
             return
         waiting = list(batch)  # one caller's extreme numbers are no fault of the others
         try:
@@ -217,10 +231,35 @@ class DynamicBatcher:
             statistics.success.record(answered - request.terms.queued_at)
 
     async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """Run a batch; one that has no room in memory is halved, down to single rows."""
+        try:
+            return await self._run_engine(inputs, outputs)
+        except OutOfMemoryError:
+            rows = self._interface.rows_of(inputs)
+            if rows == 1 or not self._interface.is_mergeable:
+                raise
+            logger.warning("no memory for %d rows: running them in two parts", rows)
+        middle = rows // 2
+        parts = [
+            await self._infer(self._interface.slice_rows(inputs, start, stop), outputs)
+            for start, stop in ((0, middle), (middle, rows))
+        ]
+        return self._interface.join_rows(parts)
+
+    async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if self._executor is None:
             return self._engine.run(inputs, outputs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+
+
+def _for_callers(error: EngineError) -> GatecastError:
+    """Return what is worth trying again as such an error."""
+    if isinstance(error, OutOfMemoryError):
+        return OverloadedError("the model run needs more memory than there is now")
+    if isinstance(error, DeviceLostError):
+        return ModelNotReadyError("the device was lost; the runner is being replaced")
+    return error
 
 
 def _is_counted(request: PendingRequest) -> bool:
@@ -236,6 +275,7 @@ class _BatcherMetrics:
         self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
         self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
         self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")
+        self._size_cap = metrics.BATCH_SIZE_CAP.labels(model_name, model_version)
         self._rows = metrics.BATCH_ROWS.labels(model_name)
         self._duration = metrics.BATCH_DURATION.labels(model_name)
         self._padding_share = metrics.BATCH_PADDING_SHARE.labels(model_name)
@@ -243,6 +283,7 @@ class _BatcherMetrics:
     def observe_queue(self, queue: RequestQueue) -> None:
         self._queue_requests.set(len(queue))
         self._queue_steps.set(queue.steps)
+        self._size_cap.set(queue.max_batch_size)
 
     def observe_dropped(self, requests: Sequence[PendingRequest]) -> None:
         for request in requests:

@@ -13,15 +13,23 @@ import onnxruntime as ort
 
 from app.artifact import (
     MODEL_FILE,
+    AnyCard,
     Card,
     GoldenCase,
+    SequenceCard,
     TensorSpec,
     check_seal,
     is_plain_model,
     load_card,
     load_golden_case,
 )
-from app.errors import ArtifactError, EngineError, ModelOutputError
+from app.errors import (
+    ArtifactError,
+    DeviceLostError,
+    EngineError,
+    ModelOutputError,
+    OutOfMemoryError,
+)
 from app.interface import Interface
 from app.tensors import Datatype, Tensors
 
@@ -32,12 +40,20 @@ Device = Literal["cpu", "cuda"]
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
+_ANSWERS = frozenset({"quantiles", "probabilities", "values"})
+"""Outputs of artifacts that are answers; the states beside them may hold NaN."""
 _FATAL = 4
 _MAX_LENGTH = 200
 # An error begins with its number and the places in ONNX Runtime's source; the reason comes last.
 _ORT_PREFIXES = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned |/onnxruntime_src/\S+ "
 )
+_NO_MEMORY = re.compile(
+    r"Failed to allocate memory|std::bad_alloc|CUDA failure 2:|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+)
+_LOST = re.compile(r"CUDA failure (?:214|700|702|709|710|714|715|716|717|718|719|999):")
+"""ECC error, illegal address, launch timeout, destroyed context, assertion, faults of kernels:
+after these every call fails until the process ends. CUDA Runtime API, ``cudaError``."""
 _DATATYPES: Mapping[str, Datatype] = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -84,7 +100,7 @@ class OrtEngine:
         digest: str,
         interface: Interface,
         *,
-        card: Card | None = None,
+        card: AnyCard | None = None,
         golden_case: GoldenCase | None = None,
     ) -> None:
         self.digest = digest
@@ -95,6 +111,7 @@ class OrtEngine:
         self._session = session
         self._card = card
         self._golden_case = golden_case
+        self._answers = _ANSWERS if card is not None else frozenset[str]()
 
     @classmethod
     def from_bytes(
@@ -149,9 +166,9 @@ class OrtEngine:
         return "cuda" if _CUDA_PROVIDER in self.providers else "cpu"
 
     @property
-    def has_card(self) -> bool:
-        """Whether it is a forecaster; a plain model has neither card nor golden case."""
-        return self._card is not None
+    def any_card(self) -> AnyCard | None:
+        """The card of an artifact, whatever its task; a plain model has none."""
+        return self._card
 
     @property
     def card(self) -> Card:
@@ -160,13 +177,24 @@ class OrtEngine:
         Raises:
             ArtifactError: It is none.
         """
-        if self._card is None:
-            raise ArtifactError("the model has no card: it is served as tensors")
+        if not isinstance(self._card, Card):
+            raise ArtifactError(f"the model is no forecaster: {_describe(self._card)}")
+        return self._card
+
+    @property
+    def sequence_card(self) -> SequenceCard:
+        """The card of a model that classifies, regresses or tags.
+
+        Raises:
+            ArtifactError: It does nothing of that.
+        """
+        if not isinstance(self._card, SequenceCard):
+            raise ArtifactError(f"the model reads no sequences: {_describe(self._card)}")
         return self._card
 
     @property
     def golden_case(self) -> GoldenCase:
-        """The golden case of a forecaster.
+        """The golden case of an artifact.
 
         Raises:
             ArtifactError: It is none.
@@ -181,7 +209,9 @@ class OrtEngine:
         Raises:
             EngineError: There are no rows or no steps (ONNX Runtime aborts the process on those),
             or the run failed.
-            ModelOutputError: A quantile of a forecaster is not finite.
+            OutOfMemoryError: There is not enough memory for so many rows.
+            DeviceLostError: This process can run nothing any more.
+            ModelOutputError: A number that an artifact answers with is not finite.
         """
         for name, array in inputs.items():
             if not array.size:
@@ -192,10 +222,11 @@ class OrtEngine:
         try:
             ran = self._session.run(list(outputs), feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base
-            raise EngineError(f"model run failed: {_first_line(error)}") from error
+            raise _run_error(error) from error
         results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
-        if self.has_card and "quantiles" in results and not np.isfinite(results["quantiles"]).all():
-            raise ModelOutputError("the model gave numbers that are not finite")
+        for name in self._answers & results.keys():
+            if not np.isfinite(results[name]).all():
+                raise ModelOutputError("the model gave numbers that are not finite")
         return results
 
     def check_golden_case(self) -> None:
@@ -234,6 +265,10 @@ def _declared_spec(node: ort.NodeArg) -> TensorSpec:
             for axis, size in enumerate(node.shape)
         ),
     )
+
+
+def _describe(card: AnyCard | None) -> str:
+    return "it has no card and is served as tensors" if card is None else f"its task is {card.task}"
 
 
 def cuda_is_usable() -> bool:
@@ -275,6 +310,14 @@ def _providers(device: Device, gpu_mem_limit_bytes: int) -> list[Any]:
     if gpu_mem_limit_bytes:
         options["gpu_mem_limit"] = str(gpu_mem_limit_bytes)
     return [(_CUDA_PROVIDER, options), _CPU_PROVIDER]
+
+
+def _run_error(error: Exception) -> EngineError:
+    text = str(error)
+    kind = OutOfMemoryError if _NO_MEMORY.search(text) else EngineError
+    if _LOST.search(text):
+        kind = DeviceLostError
+    return kind(f"model run failed: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 
+from app.artifact import Card
 from app.runner.engine import Device, OrtEngine
 from app.runner.trial import find_interface
 
@@ -11,16 +12,17 @@ logger = logging.getLogger(__name__)
 def load_engine(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
     """Open a model, given as the bytes of its file.
 
-    A forecaster replays its golden case; a plain model is tried.
+    An artifact replays its golden case; a plain model is tried.
 
     Raises:
         ArtifactError: It is no sound model, gives other numbers here than where it was made, or
             needs holidays that the installed package does not have.
     """
     engine = OrtEngine.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
-    if engine.has_card:
-        if engine.card.holidays is not None:
-            engine.card.holidays.check()
+    card = engine.any_card
+    if isinstance(card, Card) and card.holidays is not None:
+        card.holidays.check()
+    if card is not None:
         engine.check_golden_case()
     else:
         engine.interface = find_interface(engine)

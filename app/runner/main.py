@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import uvloop
 
 from app import metrics
 from app.errors import StartupError
-from app.example import example_request
+from app.example import example_request, summarize
 from app.lifeline import (
     NOT_NEEDED_STATUS,
     STARTUP_FAILURE_STATUS,
@@ -24,6 +25,7 @@ from app.lifeline import (
     ReadyReport,
 )
 from app.logs import configure_logging
+from app.model_config import ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
@@ -41,6 +43,8 @@ from app.settings import Settings, load_settings
 from app.statistics import statistics_file
 
 _RUNS_PER_WATCHDOG = 6
+_LOST_STATUS = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +158,7 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
-            limits_of=lambda config: _limits_of(config.for_model(self._settings)),
+            limits_of=lambda config: _limits_of(config, self._settings),
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
@@ -169,6 +173,7 @@ class _Runner:
             model_version=model_version,
             executor=self._executors.get(engine.device),
         )
+        batcher.lost = _end_lost
         batcher.statistics = self._ledger.find(model_name, model_version)
         return batcher
 
@@ -190,6 +195,16 @@ async def _serve(
         await runner.serve(models, note)
 
 
+def _end_lost() -> None:
+    """End at once, so that the supervisor starts another process.
+
+    Nothing is put away in order: on a device that is lost that may wait for ever.
+    """
+    logger.critical("the device is lost: this runner ends")
+    logging.shutdown()
+    os._exit(_LOST_STATUS)
+
+
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
@@ -205,7 +220,8 @@ def _vetter_of(settings: Settings, socket: Path, process: VettingProcess | None)
     )
 
 
-def _limits_of(settings: Settings) -> BatchLimits:
+def _limits_of(config: ModelConfig, service: Settings) -> BatchLimits:
+    settings = config.for_model(service)
     return BatchLimits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
@@ -214,16 +230,22 @@ def _limits_of(settings: Settings) -> BatchLimits:
         max_queue_steps=settings.max_queue_steps,
         max_queue_delay_s=settings.max_queue_delay_ms / 1000,
         priority_levels=settings.priority_levels,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
+        is_size_fitted=settings.fit_batch_size and config.max_batch_size is None,
     )
 
 
 def _report_of(model: LoadedModel) -> ModelReport:
     if model.engine is None:
         return ModelReport(model.model_name, model.model_version, reason=model.reason)
-    if not model.engine.has_card:
+    card = model.engine.any_card
+    if card is None:
         names = ", ".join(spec.name for spec in model.engine.interface.inputs)
         return ModelReport(model.model_name, model.model_version, f"tensors, from {names}")
-    card = model.engine.card
-    summary = f"{card.cell.upper()}, {card.freq or 'integer'} steps, {card.horizon} ahead"
-    example = json.dumps(example_request(card))
-    return ModelReport(model.model_name, model.model_version, summary, example)
+    return ModelReport(
+        model.model_name,
+        model.model_version,
+        summarize(card),
+        json.dumps(example_request(card)),
+        task=card.task,
+    )

@@ -1,17 +1,21 @@
 """Requests that wait for one model: admission by work, and the choice of the next batch."""
 
-from collections import deque
+import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import GatecastError, OverloadedError
 from app.interface import Extent
+from app.runner.batch_size import BatchSizer
+from app.runner.fair_queue import Entry, FairQueue
 from app.tensors import Tensors
 from app.wire import BACKGROUND_PRIORITY
 
 _MAX_CANDIDATES = 512
 _LONGEST_RETRY_S = 60
 _RUNS_UNTIL_OLDEST = 4
+_SHARE_TO_DRAIN = 0.25
+"""Of the longest wait: so much of it must be over before callers that were refused are heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,9 @@ class BatchLimits:
     """Bounds of one run and of the queue before it, as in Settings.
 
     ``max_run_s`` bounds a run by the speed of earlier ones: no watchdog may take a long run of a
-    large model for a hung process.
+    large model for a hung process. ``max_queue_wait_s`` bounds the queue by the speed at which it
+    was emptied lately. With ``is_size_fitted``, runs stay smaller than ``max_batch_size`` where
+    larger ones gain nothing.
     """
 
     max_batch_size: int
@@ -29,6 +35,8 @@ class BatchLimits:
     max_queue_steps: int
     max_queue_delay_s: float
     priority_levels: int = 1
+    max_queue_wait_s: float = math.inf
+    is_size_fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +45,17 @@ class Terms:
 
     Times are those of the queue's clock. Priority 1 is the highest; 0, and what is beyond the
     levels of the queue, is the level in the middle. ``BACKGROUND_PRIORITY`` is below all of them.
+
+    Attributes:
+        flow: Requests of one flow are run in the order in which they came; flows take turns.
+        is_begun: Whether it is a part of a request of which another part was sent before.
     """
 
     queued_at: float
     deadline: float
     priority: int = 0
+    flow: str = ""
+    is_begun: bool = False
 
 
 class PendingRequest:
@@ -95,9 +109,9 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """Requests by priority, first in, first out; those of like length are taken along.
+    """Requests by priority, within a level in fair turns; those of like length are taken along.
 
-    The first request of the highest level is in the next batch; others join it only while padding
+    The next request of the highest level is in the next batch; others join it only while padding
     stays a small share of the run, so a short request is not held up by a long one that came after
     it. Every fourth batch begins with the request that has waited longest, whatever its level, so
     none waits for ever; but for those in the background, which run only when nothing else waits.
@@ -106,9 +120,11 @@ class RequestQueue:
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._levels = _make_levels(limits)
-        self._background: deque[PendingRequest] = deque()
+        self._background = FairQueue[PendingRequest]()
         self._num_taken = 0
         self._steps_per_s = 0.0
+        self._drained_steps_per_s = 0.0
+        self._sizer = BatchSizer(limits.max_batch_size)
         self.steps = 0
 
     def __len__(self) -> int:
@@ -117,21 +133,30 @@ class RequestQueue:
     def change_limits(self, limits: BatchLimits) -> None:
         """Go on within other bounds; what waits already stays admitted."""
         waiting = [request for level in self._levels for request in level]
+        released = [request for request in waiting if not request.is_queued]
+        if limits.max_batch_size != self._limits.max_batch_size:
+            self._sizer = BatchSizer(limits.max_batch_size)
         self._limits, self._levels = limits, _make_levels(limits)
         for request in sorted(waiting, key=lambda request: request.terms.queued_at):
-            self._level_of(request).append(request)
+            self._level_of(request).put(request, request.terms.flow, request.extent.steps)
+        for request in released:
+            self._level_of(request).release(request.terms.flow, request.extent.steps)
 
     def put(self, request: PendingRequest) -> None:
         """Admit a request.
 
         Raises:
-            OverloadedError: The work that waits already would exceed its bound.
+            OverloadedError: The work that waits already would exceed its bound, or take too long.
         """
-        if self.steps + request.extent.steps > self._limits.max_queue_steps and len(self):
+        terms, steps = request.terms, request.extent.steps
+        if self.steps + steps > self._limits.max_queue_steps and len(self):
             raise OverloadedError("the queue of this model is full", self._retry_after_s())
-        self._level_of(request).append(request)
+        level = self._level_of(request)
+        if not terms.is_begun and level is not self._background:
+            self._check_wait(terms, self._wait_before(level, terms.flow, steps))
+        level.put(request, terms.flow, steps)
         request.is_queued = True
-        self.steps += request.extent.steps
+        self.steps += steps
 
     def abandon(self, request: PendingRequest) -> None:
         """Forget a request whose caller has left; its work counts no more."""
@@ -142,16 +167,17 @@ class RequestQueue:
         """Whether waiting longer could not make the next batch larger."""
         waiting = (r for level in self._all_levels() for r in level if r.is_waiting)
         rows = sum(request.extent.rows for request in waiting)
-        return rows >= self._limits.max_batch_size or self.steps >= self._limits.max_batch_steps
+        return rows >= self.max_batch_size or self.steps >= self._limits.max_batch_steps
 
     def oldest_queued_at(self) -> float | None:
         """Return when the oldest request came, None where nothing waits."""
-        levels = self._all_levels()
-        return min((level[0].terms.queued_at for level in levels if level), default=None)
+        waiting = (request for level in self._all_levels() for request in level)
+        return min((request.terms.queued_at for request in waiting), default=None)
 
     def take(self, now: float) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Take the next batch out of the queue, and apart from it what expired or was abandoned."""
-        batch = _Batch(self._limits, self._max_batch_steps(), now)
+        limits = replace(self._limits, max_batch_size=self.max_batch_size)
+        batch = _Batch(limits, self._max_batch_steps(), now)
         for level in self._order():
             batch.fill(level)
         self._num_taken += bool(batch.requests)
@@ -168,12 +194,49 @@ class RequestQueue:
             self._release(request)
         return requests
 
-    def record_run(self, steps: int, seconds: float) -> None:
-        """Learn the speed of the model from a run."""
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of the next run, if no request has more."""
+        return self._sizer.size if self._limits.is_size_fitted else self._limits.max_batch_size
+
+    def record_run(self, steps: int, seconds: float, rows: int = 0) -> None:
+        """Learn the speed of the model from a run of so many padded steps in all."""
+        self._sizer.record(rows, steps, seconds)
         speed = steps / max(seconds, 1e-6)
         self._steps_per_s += (speed - self._steps_per_s) * (0.1 if self._steps_per_s else 1.0)
 
-    def _level_of(self, request: PendingRequest) -> deque[PendingRequest]:
+    def record_drain(self, steps: int, seconds: float) -> None:
+        """Learn how fast the queue is emptied while requests wait all the time."""
+        speed = steps / max(seconds, 1e-6)
+        known = self._drained_steps_per_s
+        self._drained_steps_per_s += (speed - known) * (0.1 if known else 1.0)
+
+    def _wait_before(self, level: FairQueue[PendingRequest], flow: str, steps: int) -> float:
+        """Estimate the seconds until a new request would begin."""
+        if not self._drained_steps_per_s:
+            return 0.0
+        before = level.work.before(flow, steps)
+        for higher in self._levels:
+            if higher is level:
+                break
+            before += sum(higher.work.steps.values())
+        return before / self._drained_steps_per_s
+
+    def _check_wait(self, terms: Terms, wait_s: float) -> None:
+        longest_s = self._limits.max_queue_wait_s
+        if wait_s > longest_s:
+            raise OverloadedError(
+                "too much work waits for this model",
+                max(1, min(_LONGEST_RETRY_S, round(wait_s))),
+                pause_s=wait_s - (1 - _SHARE_TO_DRAIN) * longest_s,
+            )
+        if terms.queued_at + wait_s > terms.deadline:
+            raise OverloadedError(
+                "so much work waits for this model that the deadline would pass",
+                max(1, min(_LONGEST_RETRY_S, round(wait_s))),
+            )
+
+    def _level_of(self, request: PendingRequest) -> FairQueue[PendingRequest]:
         if request.terms.priority == BACKGROUND_PRIORITY:
             return self._background
         num_levels = len(self._levels)
@@ -182,20 +245,21 @@ class RequestQueue:
             level = (num_levels + 1) // 2
         return self._levels[level - 1]
 
-    def _order(self) -> list[deque[PendingRequest]]:
+    def _order(self) -> list[FairQueue[PendingRequest]]:
         """Return the levels that hold requests, in the order in which a batch takes from them."""
-        levels = [level for level in self._levels if level]
+        levels = [level for level in self._levels if len(level)]
         if self._num_taken % _RUNS_UNTIL_OLDEST == _RUNS_UNTIL_OLDEST - 1:
-            levels.sort(key=lambda level: level[0].terms.queued_at)
+            levels.sort(key=lambda level: level.next.terms.queued_at)
         return [*levels, self._background]
 
-    def _all_levels(self) -> list[deque[PendingRequest]]:
+    def _all_levels(self) -> list[FairQueue[PendingRequest]]:
         return [*self._levels, self._background]
 
     def _release(self, request: PendingRequest) -> None:
         if request.is_queued:
             request.is_queued = False
             self.steps -= request.extent.steps
+            self._level_of(request).release(request.terms.flow, request.extent.steps)
 
     def _max_batch_steps(self) -> int:
         if not self._steps_per_s:
@@ -208,8 +272,8 @@ class RequestQueue:
         return max(1, min(_LONGEST_RETRY_S, round(wait)))
 
 
-def _make_levels(limits: BatchLimits) -> list[deque[PendingRequest]]:
-    return [deque() for _ in range(max(1, limits.priority_levels))]
+def _make_levels(limits: BatchLimits) -> list[FairQueue[PendingRequest]]:
+    return [FairQueue[PendingRequest]() for _ in range(max(1, limits.priority_levels))]
 
 
 class _Batch:
@@ -225,19 +289,21 @@ class _Batch:
         self._rows = self._longest = self._real_steps = 0
         self._group: Hashable = None
 
-    def fill(self, level: deque[PendingRequest]) -> None:
+    def fill(self, level: FairQueue[PendingRequest]) -> None:
         """Take what fits out of ``level``, and what needs no run any more."""
-        passed: list[PendingRequest] = []
-        while level and self._candidates and not self._is_full():
+        passed: list[Entry[PendingRequest]] = []
+        while len(level) and self._candidates and not self._is_full():
             self._candidates -= 1
-            request = level.popleft()
+            entry = level.pop()
+            request = entry[2]
             if not request.is_waiting or request.terms.deadline <= self._now:
                 self.dropped.append(request)
             elif self._admit(request.extent):
                 self.requests.append(request)
+                level.advance(entry)
             else:
-                passed.append(request)
-        level.extendleft(reversed(passed))
+                passed.append(entry)
+        level.put_back(passed)
 
     def _is_full(self) -> bool:
         is_alone = self._rows > 0 and self._group is None

@@ -11,7 +11,13 @@ from pathlib import Path
 import msgspec
 from typing_extensions import override
 
-from app.errors import EngineError, GatecastError, InvalidInputError, RetryableError
+from app.errors import (
+    EngineError,
+    GatecastError,
+    InvalidInputError,
+    OverloadedError,
+    RetryableError,
+)
 from app.interface import Extent, Interface
 from app.model_config import LabelChange
 from app.runner.checks import check_inputs, check_outputs
@@ -140,7 +146,7 @@ class RunnerServer:
                 inputs,
                 message.outputs,
                 _extent_of(message, inputs, interface),
-                Terms(arrived, message.deadline, message.priority),
+                _terms_of(message, arrived),
                 answer=partial(connection.answer, message.id),
             )
             if message.sequence is not None:
@@ -258,7 +264,8 @@ class GatewayConnection(FrameProtocol):
         if isinstance(answer, GatecastError):
             retry_after_s = answer.retry_after_s if isinstance(answer, RetryableError) else 0
             name = type(answer).__name__
-            self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s)))
+            pause_s = answer.pause_s if isinstance(answer, OverloadedError) else 0.0
+            self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s, pause_s)))
         else:
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
 
@@ -266,6 +273,10 @@ class GatewayConnection(FrameProtocol):
 def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:
     extent = interface.extent_of(inputs)
     return replace(extent, group=None) if message.priority == BACKGROUND_PRIORITY else extent
+
+
+def _terms_of(message: InferRequest, arrived: float) -> Terms:
+    return Terms(arrived, message.deadline, message.priority, message.flow, message.is_begun)
 
 
 def _unpack(message: InferRequest) -> Tensors:
@@ -289,8 +300,13 @@ def _describe(model: ListedModel) -> Iterator[ServedModel]:
             version.model_version,
             reason=version.reason,
             interface=engine.interface.to_json() if engine is not None else "",
-            card=engine.card.model_dump_json() if engine is not None and engine.has_card else "",
+            card=_card_of(engine),
             digest=engine.file_digest if engine is not None else "",
             config=config,
             config_refusal=model.config_refusal,
         )
+
+
+def _card_of(engine: OrtEngine | None) -> str:
+    card = engine.any_card if engine is not None else None
+    return card.model_dump_json() if card is not None else ""

@@ -37,6 +37,8 @@ class SetResults:
         """Record the result of one method, in the file too."""
         costs = {
             "seconds": result.seconds,
+            "cpu_seconds": result.cpu_seconds,
+            "peak_mebibytes": result.peak_mebibytes,
             "num_steps": result.num_steps,
             "transform": result.transform,
         }

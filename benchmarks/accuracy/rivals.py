@@ -26,8 +26,9 @@ def _method(name: str, data: DataSet) -> Method:
 def score_rival(name: str, data: DataSet) -> Result:
     """Forecast all windows of ``data`` with one of ``NAMES`` and score them."""
     method = _method(name, data)
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     histories = [window.series.target[: window.origin] for window in data.windows]
     forecasts = np.stack([method(history) for history in histories])
     seconds = round(time.monotonic() - started, 1)
-    return Result(score_forecasts(data, forecasts), seconds)
+    cpu_seconds = round(time.process_time() - cpu_started, 1)
+    return Result(score_forecasts(data, forecasts), seconds, cpu_seconds)

@@ -1,6 +1,7 @@
 """Trains and scores gatecast as ``gatecast train`` does, with its defaults or with variants."""
 
 import io
+import resource
 import tempfile
 import time
 from dataclasses import dataclass, fields
@@ -25,10 +26,19 @@ _OPTIONS = {field.name for field in fields(TrainingOptions)}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Scores of one method on one set, and what they cost."""
+    """Scores of one method on one set, and what they cost.
+
+    Attributes:
+        scores: The figures.
+        seconds: Wall time of training, where there is any, and of all forecasts.
+        cpu_seconds: Time of the processor, which does not depend on what else runs.
+        peak_mebibytes: Largest resident memory of the process so far.
+    """
 
     scores: Scores
     seconds: float
+    cpu_seconds: float = 0.0
+    peak_mebibytes: int = 0
     num_steps: tuple[int, ...] = ()
     transform: str = ""
 
@@ -49,7 +59,7 @@ def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, Flo
         data: What to train on and to score.
         variant: Fields of ``TrainingOptions`` and ``NetworkConfig`` that differ from the defaults.
     """
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     torch.set_num_threads(1)
     items = data.training_part
     options = choose_options(items, wanted={k: v for k, v in variant.items() if k in _OPTIONS})
@@ -66,4 +76,7 @@ def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, Flo
     seconds = round(time.monotonic() - started, 1)
     num_steps = tuple(checkpoint.training.config["num_steps"])
     scores = score_forecasts(data, forecasts)
-    return Result(scores, seconds, num_steps, config.transform), forecasts
+    cpu_seconds = round(time.process_time() - cpu_started, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    result = Result(scores, seconds, cpu_seconds, peak, num_steps, config.transform)
+    return result, forecasts

@@ -59,6 +59,12 @@ def native_requests(model_name: str, length: int) -> list[Request]:
     return requests
 
 
+def with_header(request: Request, name: str, value: str) -> Request:
+    """Return the same request with one header more."""
+    host, rest = b"Host: bench\r\n", f"{name}: {value}\r\n".encode()
+    return Request(request.content.replace(host, host + rest, 1), request.expected)
+
+
 async def check_answers(port: int, requests: Sequence[Request], num_clients: int) -> float:
     """Send every request once, ``num_clients`` at a time; return the largest difference."""
     waiting = list(requests)
@@ -73,7 +79,7 @@ async def check_answers(port: int, requests: Sequence[Request], num_clients: int
                 head, body = await _read_answer(reader)
                 assert head.startswith(b"HTTP/1.1 200"), (head, body)
                 if request.expected is not None:
-                    found = _forecast_of(head, body).reshape(request.expected.shape)
+                    found = forecast_of(head, body).reshape(request.expected.shape)
                     differences.append(float(np.abs(found - request.expected).max()))
             writer.close()
 
@@ -144,7 +150,8 @@ async def _read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(length)
 
 
-def _forecast_of(head: bytes, body: bytes) -> NDArray[np.float32]:
+def forecast_of(head: bytes, body: bytes) -> NDArray[np.float32]:
+    """Return the numbers of an answer of ``/v2``, in their order."""
     fields = dict(line.lower().split(b": ", 1) for line in head.splitlines()[1:] if line)
     if length := fields.get(HEADER.encode()):
         return np.frombuffer(body[int(length) :], np.float32)

@@ -74,7 +74,7 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serving(name: str, model: Path) -> AsyncIterator[Server]:
+async def serving(name: str, model: Path, *more: str) -> AsyncIterator[Server]:
     """Run a server with the model at ``model``; what it prints goes to a file beside others.
 
     Args:
@@ -82,10 +82,11 @@ async def serving(name: str, model: Path) -> AsyncIterator[Server]:
             and again) and its other defaults, or a peer, whose environment is made where it is
             missing.
         model: A file, for gatecast in its place in a model repository.
+        more: Options of gatecast, instead of these.
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
-        command = _command(name, port, model, Path(scratch))
+        command = [*_command(name, port, model, Path(scratch)), *more]
         with pinned(SERVER_CORE), (CACHE / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=log, stderr=log, start_new_session=True

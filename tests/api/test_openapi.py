@@ -45,7 +45,11 @@ async def document(client: AsyncClient) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@schema.exclude(path_regex="/repository/models/").exclude(tag=["dialects", "streams"]).parametrize()
+@(
+    schema.exclude(path_regex="/repository/models/")
+    .exclude(tag=["dialects", "streams", "sequences"])
+    .parametrize()
+)
 @settings(_QUICK, max_examples=40)
 def test_answers_keep_to_the_document(case: Case[Any]) -> None:
     # What a model takes, such as its horizon, is not in the document: valid data may be refused.
@@ -59,6 +63,13 @@ def test_answers_of_dialects_and_streams_keep_to_the_document(case: Case[Any]) -
     case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@schema.include(path="/v1/models/{model_name}/tag").parametrize()
+@settings(_QUICK, max_examples=8)
+def test_answers_of_tasks_keep_to_the_document(case: Case[Any]) -> None:
+    case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=_PATIENCE_S)
+
+
 def test_every_route_for_programs_is_documented(app: FastAPI, document: dict[str, Any]) -> None:
     templates = {getattr(route, "path", "") for route in app.routes}
     pages = {"/", "/docs", "/openapi.json", "/assets/{asset_name}"}
@@ -68,6 +79,13 @@ def test_every_route_for_programs_is_documented(app: FastAPI, document: dict[str
 def test_forecasts_declare_every_status(document: dict[str, Any]) -> None:
     declared = document["paths"]["/v1/models/{model_name}/forecast"]["post"]["responses"]
     assert declared.keys() == FORECAST_STATUSES
+
+
+def test_tasks_declare_every_status(document: dict[str, Any]) -> None:
+    declared = document["paths"]["/v1/models/{model_name}/versions/{model_version}/tag"]["post"]
+    assert declared["responses"].keys() == FORECAST_STATUSES
+    sequences = document["components"]["schemas"]["TaskRequest"]["properties"]["sequences"]
+    assert (sequences["minItems"], sequences["maxItems"]) == (1, 1000)
 
 
 def test_requests_are_documented_by_what_decodes_them(document: dict[str, Any]) -> None:

@@ -14,9 +14,12 @@ from typing_extensions import override
 
 from app.errors import (
     DeadlineExceededError,
+    DeviceLostError,
     EngineError,
     GatecastError,
+    ModelNotReadyError,
     ModelOutputError,
+    OutOfMemoryError,
     OverloadedError,
     ShuttingDownError,
 )
@@ -281,6 +284,52 @@ async def test_extreme_numbers_of_one_caller_fail_only_that_caller() -> None:
         assert await callers[2].sum() == 20.0
         with pytest.raises(ModelOutputError):
             await callers[1].answer()
+
+
+class SmallEngine(FakeEngine):
+    """Has memory for so many rows."""
+
+    def __init__(self, most_rows: int) -> None:
+        super().__init__()
+        self._most_rows = most_rows
+
+    @override
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        if len(inputs["past_target"]) > self._most_rows:
+            raise OutOfMemoryError("no memory")
+        return super().run(inputs, outputs)
+
+
+@pytest.mark.parametrize("most_rows", [1, 2, 3])
+async def test_batch_without_room_in_memory_is_run_in_parts(most_rows: int) -> None:
+    engine = SmallEngine(most_rows)
+    callers = [Caller([float(number)] * (number + 1)) for number in range(7)]
+    async with batcher(engine) as batching:
+        for caller in callers:
+            batching.submit(caller.request)
+        sums = [await caller.sum() for caller in callers]
+    assert sums == [number * (number + 1.0) for number in range(7)]
+    assert sum(rows for rows, _ in engine.shapes) == 7
+
+
+async def test_row_without_room_in_memory_is_worth_another_try() -> None:
+    caller = Caller([1.0])
+    async with batcher(SmallEngine(0)) as batching:
+        batching.submit(caller.request)
+        with pytest.raises(OverloadedError):
+            await caller.answer()
+
+
+async def test_lost_device_is_told_and_its_requests_are_worth_another_try() -> None:
+    engine, losses = FakeEngine(), list[str]()
+    engine.error = DeviceLostError("CUDA failure 700")
+    caller = Caller([1.0])
+    async with batcher(engine) as batching:
+        batching.lost = lambda: losses.append("lost")
+        batching.submit(caller.request)
+        with pytest.raises(ModelNotReadyError):
+            await caller.answer()
+    assert losses == ["lost"]
 
 
 async def test_statistics_count_requests_rows_and_runs() -> None:

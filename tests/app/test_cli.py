@@ -83,7 +83,10 @@ def test_serve_that_can_not_start_ends_with_one_line(
 def test_banner_shows_address_device_models_and_a_curl_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    models = [ModelReport("a", 2, "LSTM", '{"series": []}'), ModelReport("b", 1, reason="damaged")]
+    models = [
+        ModelReport("a", 2, "LSTM", '{"series": []}', task="forecast"),
+        ModelReport("b", 1, reason="damaged"),
+    ]
     report = ReadyReport(device="cpu", note="CUDA was not found", models=models)
     print_banner(report, [("::1", 8080), ("::1", 8081)], needs_key=True)
     text = capsys.readouterr().out

@@ -1,12 +1,31 @@
 """The engine against a real artifact."""
 
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
 import numpy as np
 import pytest
 
-from app.errors import ArtifactError, EngineError, ModelOutputError
+from app.errors import (
+    ArtifactError,
+    DeviceLostError,
+    EngineError,
+    ModelOutputError,
+    OutOfMemoryError,
+)
+from app.interface import Interface
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
+from tests.plain_models import widening_model
 from tests.tiny_artifact import tiny_artifact
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+MIB = 2**20
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +95,59 @@ def test_every_flipped_bit_is_noticed() -> None:
         damaged[position] ^= 1 << int(position) % 8
         with pytest.raises(ArtifactError):
             OrtEngine.from_bytes(bytes(damaged), "cpu")
+
+
+@contextlib.contextmanager
+def memory_left(num_bytes: int) -> Iterator[None]:
+    """Let this process take so much more memory than it has now."""
+    status = Path("/proc/self/status").read_text()
+    (used,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmData")]
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(used) * 1024 + num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def test_rows_without_room_in_memory_are_told_from_other_failures() -> None:
+    engine = OrtEngine.from_bytes(widening_model(16 * MIB), "cpu")
+    rows = np.ones((16, 1), np.float32)
+    with memory_left(200 * MIB):
+        with pytest.raises(OutOfMemoryError):
+            engine.run({"x": rows}, ["y"])
+        one = engine.run({"x": rows[:1]}, ["y"])["y"]
+    np.testing.assert_array_equal(one, [[4 * MIB]])
+
+
+class FailingSession:
+    """A session whose runs end as those on a GPU do when it fails."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+    def run(self, *_: object) -> list[Any]:
+        raise RuntimeError(self._message)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("BFCArena::AllocateRawInternal Failed to allocate memory for 9 bytes", OutOfMemoryError),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc", OutOfMemoryError),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", OutOfMemoryError),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", DeviceLostError),
+        ("CUDA failure 719: unspecified launch failure ; GPU=0", DeviceLostError),
+        ("CUDA failure 98: invalid device function ; GPU=0", EngineError),
+        ("Invalid rank for input: past_target", EngineError),
+    ],
+)
+def test_failures_of_a_gpu_are_told_apart(message: str, kind: type[EngineError]) -> None:
+    session = cast("ort.InferenceSession", FailingSession(message))
+    engine = OrtEngine(session, "", Interface(inputs=(), outputs=()))
+    with pytest.raises(EngineError) as failure:
+        engine.run(batch(1, 5), ["quantiles"])
+    assert type(failure.value) is kind

@@ -63,9 +63,9 @@ def test_list_shows_versions_states_and_reasons_in_columns(url: str) -> None:
     result = run("list", "--url", url)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "NAME     VERSION  STATE        LABELS  SHARE  REASON",
-        "broken   10       UNAVAILABLE          100%   damaged: half a file",
-        "monthly  2        READY        stable  100%",
+        "NAME     VERSION  STATE        TASK      LABELS  SHARE  REASON",
+        "broken   10       UNAVAILABLE                    100%   damaged: half a file",
+        "monthly  2        READY        forecast  stable  100%",
     ]
 
 

@@ -222,3 +222,125 @@ def test_every_request_comes_out_once_within_the_limits(sizes: list[tuple[int, i
         taken += batch
     assert sorted(map(id, taken)) == sorted(map(id, waiting))
     assert queue.steps == 0
+
+
+def waiting_s(seconds: float, flow: str = "", priority: int = 0) -> PendingRequest:
+    """A request of so much work, at the 100 steps a second of ``slow_queue``."""
+    return request(round(100 * seconds), terms=replace(TERMS, flow=flow, priority=priority))
+
+
+def slow_queue(max_wait_s: float = 2.0) -> RequestQueue:
+    limits = replace(LIMITS, priority_levels=3, max_queue_wait_s=max_wait_s)
+    queue = RequestQueue(limits)
+    queue.record_drain(steps=100, seconds=1.0)
+    return queue
+
+
+def test_request_that_would_wait_too_long_is_refused() -> None:
+    queue = slow_queue()
+    queue.put(waiting_s(1.0))
+    queue.put(waiting_s(1.0))
+    queue.put(waiting_s(1.0))
+    with pytest.raises(OverloadedError) as refusal:
+        queue.put(waiting_s(1.0))
+    assert refusal.value.retry_after_s == 3
+    assert refusal.value.pause_s == pytest.approx(1.5)  # until a quarter of the two seconds is free
+
+
+def test_request_over_the_longest_wait_by_itself_is_let_in_alone() -> None:
+    slow_queue().put(waiting_s(9.0))
+
+
+def test_nothing_is_refused_before_the_speed_is_known() -> None:
+    queue = RequestQueue(replace(LIMITS, max_queue_wait_s=0.001))
+    for _ in range(9):
+        queue.put(waiting_s(1.0))
+
+
+def test_flood_of_one_caller_does_not_refuse_another() -> None:
+    queue = slow_queue()
+    for _ in range(3):
+        queue.put(waiting_s(1.0, "flood"))
+    with pytest.raises(OverloadedError):
+        queue.put(waiting_s(1.0, "flood"))
+    queue.put(waiting_s(0.5, "modest"))
+    queue.put(waiting_s(0.5, "modest"))
+    assert take(queue)[:2] == [100, 50]
+
+
+def test_small_requests_get_between_the_parts_of_a_large_one() -> None:
+    queue = RequestQueue(LIMITS)
+    for _ in range(4):
+        queue.put(request(10, rows=8, terms=replace(TERMS, flow="a large")))
+    queue.put(request(10, terms=replace(TERMS, flow="a")))
+    queue.put(request(10, terms=replace(TERMS, flow="a")))
+    sizes = [[taken.extent.rows for taken in queue.take(0.0)[0]] for _ in range(3)]
+    assert sizes == [[8], [1, 1], [8]]
+
+
+def test_part_of_a_request_that_has_begun_is_let_in() -> None:
+    queue = slow_queue()
+    for _ in range(3):
+        queue.put(waiting_s(1.0))
+    queue.put(request(100, terms=replace(TERMS, is_begun=True)))
+
+
+def test_work_of_lower_priority_refuses_nobody() -> None:
+    queue = slow_queue()
+    for _ in range(3):
+        queue.put(waiting_s(1.0, priority=2))
+    queue.put(waiting_s(1.0, priority=1))
+    with pytest.raises(OverloadedError):
+        queue.put(waiting_s(0.1, priority=3))
+
+
+def test_background_work_refuses_nobody_and_is_not_refused() -> None:
+    queue = slow_queue(max_wait_s=0.5)
+    for _ in range(5):
+        queue.put(request(100, terms=BACKGROUND, group=None))
+    queue.put(waiting_s(1.0))
+    queue.put(request(100, terms=BACKGROUND, group=None))
+
+
+def test_request_whose_deadline_would_pass_is_refused_at_once() -> None:
+    queue = slow_queue()
+    queue.put(waiting_s(1.5))
+    with pytest.raises(OverloadedError, match="deadline") as refusal:
+        queue.put(request(10, terms=replace(TERMS, deadline=1.0)))
+    assert refusal.value.pause_s == 0
+
+
+def test_work_that_was_abandoned_makes_room() -> None:
+    queue = slow_queue()
+    requests = [waiting_s(1.0) for _ in range(3)]
+    for one in requests:
+        queue.put(one)
+    queue.abandon(requests[0])
+    queue.change_limits(replace(LIMITS, max_queue_wait_s=2.0))
+    queue.put(waiting_s(1.0))
+
+
+def test_queue_that_was_emptied_takes_work_again() -> None:
+    queue = slow_queue()
+    for _ in range(3):
+        queue.put(waiting_s(1.0))
+    while queue.take(0.0)[0]:
+        pass
+    queue.put(waiting_s(1.0))
+
+
+def test_run_is_no_larger_than_what_the_machine_gains_by() -> None:
+    queue = RequestQueue(replace(LIMITS, is_size_fitted=True))
+    for rows in (8, 8, 8, 4, 4, 4):
+        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    for _ in range(6):
+        queue.put(request(10))
+    assert queue.max_batch_size == 4
+    assert len(take(queue)) == 4
+
+
+def test_size_that_was_configured_is_kept() -> None:
+    queue = RequestQueue(LIMITS)
+    for rows in (8, 8, 8, 4, 4, 4):
+        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    assert queue.max_batch_size == LIMITS.max_batch_size

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from app.spacing import OFF_GRID, Stamps, grid_positions, grid_stamps, infer_frequency
+from app.spacing import (
+    OFF_GRID,
+    Stamps,
+    grid_positions,
+    grid_stamps,
+    infer_frequency,
+    infer_frequency_in_parts,
+)
 
 EARLIEST = dt.datetime.fromisoformat("1900-01-01")
 LATEST = dt.datetime.fromisoformat("2100-01-01")
@@ -41,6 +48,26 @@ def test_frequency_is_inferred(texts: tuple[str, ...], alias: str) -> None:
 def test_every_series_must_lie_on_the_grid() -> None:
     sparse = stamps("2024-01-01", "2024-01-03")
     assert infer_frequency([sparse, stamps("2024-02-01", "2024-02-02", "2024-02-03")]).alias == "D"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alias"),
+    [
+        pytest.param(("2020-01-01", "2021-01-01"), ("2020-05-01", "2020-06-01"), "M", id="months"),
+        pytest.param(("2020-01-01", "2021-01-01"), ("2020-01-01", "2020-07-01"), "2Q", id="halves"),
+        pytest.param(("2024-01-01", "2024-01-15"), ("2024-01-04", "2024-01-05"), "B",
+                     id="business"),
+        pytest.param(("2024-01-07", "2024-01-14"), ("2024-01-04", "2024-01-05"), "D", id="days"),
+        pytest.param(("2024-01-01", "2024-01-02"), ("2024-01-01T00", "2024-01-01T06"), "6h",
+                     id="hours"),
+    ],
+)  # fmt: skip
+def test_parts_tell_the_frequency_of_the_whole(
+    first: tuple[str, ...], second: tuple[str, ...], alias: str
+) -> None:
+    series = [stamps(*first), stamps(*second)]
+    assert infer_frequency(series).alias == alias
+    assert infer_frequency_in_parts(lambda: [[each] for each in series]).alias == alias
 
 
 def test_single_stamps_tell_no_frequency() -> None:

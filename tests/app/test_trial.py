@@ -145,7 +145,7 @@ def test_artifact_without_its_metadata_is_not_a_plain_model() -> None:
 
 def test_plain_model_has_neither_card_nor_golden_case() -> None:
     engine = OrtEngine.from_bytes(identity_model(), "cpu")
-    assert not engine.has_card
+    assert engine.any_card is None
     with pytest.raises(ArtifactError, match="no card"):
         _ = engine.card
     with pytest.raises(ArtifactError, match="no golden case"):

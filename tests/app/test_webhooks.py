@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import trustme
 from standardwebhooks import Webhook
 
 from app.jobs.destinations import DestinationRules
@@ -44,9 +46,15 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
+async def receiving(
+    *statuses: int, certificate: trustme.LeafCert | None = None
+) -> AsyncIterator[Receiver]:
     receiver = Receiver(list(statuses) or [204])
-    server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
+    context = None
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate.configure_cert(context)
+    server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0, ssl=context)
     receiver.port = server.sockets[0].getsockname()[1]
     async with server:
         yield receiver
@@ -179,3 +187,30 @@ async def test_name_that_now_leads_inside_is_not_connected_to(store: JobStore) -
         await sender(store, DestinationRules((), look_up)).send_due()
     assert receiver.requests == []
     assert found(store).webhook_state == "pending"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_trusted", "state"),
+    [
+        ("127.0.0.1", True, "delivered"),
+        ("127.0.0.1", False, "pending"),
+        ("hooks.example.com", True, "pending"),
+    ],
+    ids=["good", "unknown authority", "other host"],
+)
+async def test_encrypted_receiver_must_prove_who_it_is(
+    store: JobStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    is_trusted: bool,
+    state: str,
+) -> None:
+    authority, trusted = trustme.CA(), tmp_path / "authorities.pem"
+    (authority if is_trusted else trustme.CA()).cert_pem.write_to_path(trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    async with receiving(certificate=authority.issue_cert(name)) as receiver:
+        finish_job(store, f"https://127.0.0.1:{receiver.port}/hook")
+        await sender(store).send_due()
+    assert found(store).webhook_state == state
+    assert len(receiver.requests) == (state == "delivered")

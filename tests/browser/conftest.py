@@ -9,6 +9,7 @@ from app.keys import NewKey, create_key
 from tests.browser.chromium import SKIP_REASON, browsing, find_chromium
 from tests.e2e.service import Service, serving, write_model
 from tests.tiny_artifact import tiny_artifact
+from tests.tiny_sequence_model import tiny_sequence_model
 
 expect.set_options(timeout=20_000)  # the machine may be busy; what comes sooner is not waited for
 
@@ -43,9 +44,10 @@ async def locked_service(tmp_path: Path, key: NewKey) -> AsyncIterator[Service]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def shop_service(tmp_path: Path) -> AsyncIterator[Service]:
-    """Serves a model that needs covariates."""
+    """Serves a model that needs covariates, and one that classifies."""
     model = tiny_artifact(past_covariates=("price",), future_covariates=("promo",))
     write_model(tmp_path, model, "shop")
+    write_model(tmp_path, tiny_sequence_model("classify"), "moods")
     async with serving(tmp_path, access_log=False) as service:
         yield service
 

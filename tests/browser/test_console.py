@@ -225,6 +225,20 @@ async def test_covariates_of_a_file_reach_the_model(
     await page.close()
 
 
+async def test_model_that_classifies_is_shown_and_not_offered_for_forecasts(
+    browser: Browser, shop_service: Service
+) -> None:
+    page = await browser.new_page()
+    await page.goto(f"http://127.0.0.1:{shop_service.port}/#models")
+    card = page.get_by_role("article").filter(has_text="moods")
+    await expect(card).to_contain_text("Finds the class of a sequence")
+    await expect(card).to_contain_text("low, normal, high")
+    await expect(card.get_by_role("cell", name="most frequent class")).to_be_visible()
+    offered = await page.locator("#model option").evaluate_all("all => all.map(one => one.value)")
+    assert offered == ["shop"]
+    await page.close()
+
+
 async def test_key_is_asked_for_and_kept_in_the_tab_only(
     browser: Browser, locked_service: Service, key: NewKey
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import serving
+from tests.e2e.service import serving, write_model
+from tests.tiny_sequence_model import tiny_sequence_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -91,7 +93,10 @@ async def test_blocks_that_call_the_service_run_as_written(folder: Path) -> None
         for block in blocks(page, "sh", "python", "crontab")
         if not is_elsewhere(block[1])
     ]
-    async with serving(ROOT / "model_repository", jobs_directory=folder / "jobs") as service:
+    models = folder / "models"
+    shutil.copytree(ROOT / "model_repository", models)
+    write_model(models, tiny_sequence_model("classify"), name="moods")
+    async with serving(models, jobs_directory=folder / "jobs") as service:
         outputs = [await run(script_of(*block, service.port), folder) for block in found]
     for (_, text), output in zip(found, outputs, strict=True):
         if text.startswith("curl") and "-o " not in text and ">" not in text:

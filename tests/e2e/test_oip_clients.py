@@ -130,7 +130,7 @@ async def test_clients_read_what_is_served(tiny_repository: Path) -> None:
     assert found["config"]["max_batch_size"] == 16
     (entry,) = found["index"]
     assert len(entry.pop("sha256")) == 64
-    assert (entry.pop("labels"), entry.pop("share")) == ([], 1)
+    assert (entry.pop("labels"), entry.pop("share"), entry.pop("task")) == ([], 1, "forecast")
     assert entry == {"name": "tiny", "version": "1", "state": "READY", "reason": ""}
     assert found["statistics"]["model_stats"][0]["inference_stats"]["success"]["count"] == 0
 

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 FORECAST = path_of("tiny")
 NUM_CLIENTS = 200
-NUM_STOPS = 4
+NUM_STOPS = 2
 
 
 @pytest.mark.timeout(180)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from export.verify import Verification, verify
+from export.figures import Verification
+from export.verify import verify
 from models.checkpoint import save_checkpoint
 from tests.export.exported import Exported, export_tiny
 

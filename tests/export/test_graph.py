@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from app.artifact import UNSEALED_DIGEST, check_seal, load_card
+from app.artifact import UNSEALED_DIGEST, Card, check_seal, load_card
 from export.structure import load_graph
 from export.twin import RecurrentTwin
 from models.recurrent import RecurrentLayer
@@ -69,6 +69,7 @@ def test_card_describes_the_network(exported: Exported) -> None:
 
     card = load_card({part.key: part.value for part in properties})
 
+    assert isinstance(card, Card)
     assert (card.cell, card.num_layers, card.horizon) == ("lstm", 2, config.horizon)
 
 

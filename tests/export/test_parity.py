@@ -25,7 +25,7 @@ _PAIRWISE = [
     ("gru", 2, "log", 1, {}),
     ("lstm", 1, "log", 4, COVARIATES),
     ("gru", 3, "identity", 12, {}),
-    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3}),
+    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3, "anchor_share": 0.6, "width": 0.9}),
 ]
 _ALL = [
     case

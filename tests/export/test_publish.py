@@ -5,8 +5,9 @@ import pytest
 
 from app.artifact import find_versions
 from app.errors import ArtifactError, InvalidInputError
+from export.figures import Figure, Verification
 from export.publish import publish
-from export.verify import Figure, Verification, verify
+from export.verify import verify
 from models.checkpoint import Checkpoint
 from tests.export.exported import Exported
 from tests.tiny_artifact import tiny_checkpoint

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from export.figures import Figure, Verification
 from export.structure import (
     count_external_tensors,
     count_foreign_operators,
@@ -14,7 +15,7 @@ from export.structure import (
     count_shape_faults,
     load_graph,
 )
-from export.verify import Figure, Verification, verify
+from export.verify import verify
 from tests.export.exported import Exported
 
 

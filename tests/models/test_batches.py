@@ -6,11 +6,12 @@ import torch
 
 from models.batches import (
     Crop,
+    Drawing,
     RandomBatches,
     TrainingPart,
+    ValidationBatches,
     series_weights,
     stack_crops,
-    validation_batches,
 )
 from models.series import Series, SeriesSet
 
@@ -40,7 +41,7 @@ def test_future_covariates_reach_the_horizon() -> None:
 
 def test_batches_depend_on_seed_and_number_alone(waves: SeriesSet) -> None:
     one, same, other = (
-        RandomBatches(whole(waves), horizon=2, batch_size=3, crop_length=10, seed=seed)
+        RandomBatches(whole(waves), Drawing(batch_size=3, crop_length=10, seed=seed), horizon=2)
         for seed in (1, 1, 2)
     )
     _ = one[0]
@@ -49,21 +50,23 @@ def test_batches_depend_on_seed_and_number_alone(waves: SeriesSet) -> None:
 
 
 def test_long_series_are_cropped(waves: SeriesSet) -> None:
-    batches = RandomBatches(whole(waves), horizon=2, batch_size=50, crop_length=10, seed=1)
+    batches = RandomBatches(whole(waves), Drawing(batch_size=50, crop_length=10, seed=1), horizon=2)
     assert batches[0]["past_target"].shape == (50, 10)
 
 
 def test_training_never_sees_values_past_the_limit() -> None:
     series = Series("a", np.concatenate([np.ones(20), np.full(5, 999.0)]))
     part = TrainingPart(SeriesSet((series,), None, 1), (20,), np.ones(1))
-    batches = RandomBatches(part, horizon=5, batch_size=20, crop_length=8, seed=1)
+    batches = RandomBatches(part, Drawing(batch_size=20, crop_length=8, seed=1), horizon=5)
     assert (batches[0]["past_target"] == 1).all()
 
 
 def test_only_series_that_hold_back_are_validated(waves: SeriesSet) -> None:
     lengths = [len(item.target) for item in waves.series]
     part = replace(whole(waves), limits=(lengths[0] - 4, *lengths[1:]))
-    (batch,) = validation_batches(part, horizon=4, context_length=20)
+    batches = ValidationBatches(part, horizon=4, context_length=20)
+    assert len(batches) == batches.num_rows == 1
+    batch = batches[0]
     assert batch["past_target"].shape == (1, 24)
     assert batch["limits"].tolist() == [20]
 

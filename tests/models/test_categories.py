@@ -9,7 +9,7 @@ from rich.console import Console
 
 from models.categories import CategoryEmbeddings, embedding_size
 from models.config import NetworkConfig
-from models.fitting import fit_forecaster
+from models.fitting import Place, fit_forecaster
 from models.forecaster import Forecaster
 from models.series import Series, SeriesSet
 from models.training import TrainingOptions
@@ -86,7 +86,7 @@ def test_network_learns_from_categories_and_from_their_absence(
         max_steps=60, batch_size=8, steps_per_check=30, fixed_steps=True, learning_rate=0.02
     )
     network = fit_forecaster(
-        by_direction, config, options=options, directory=tmp_path, console=Console(quiet=True)
+        by_direction, config, options=options, place=Place(tmp_path, Console(quiet=True))
     ).network
 
     falling, unknown, rising = (median_after_two_values(network, code) for code in (1, 0, 2))

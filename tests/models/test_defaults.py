@@ -66,6 +66,19 @@ def test_few_series_make_small_batches() -> None:
     assert sizes == [4, 10, 48]
 
 
+def test_a_quarter_of_daily_series_makes_a_batch() -> None:
+    sizes = [
+        choose_options(series_set(7, 1, 2, copies=copies), wanted={}).batch_size
+        for copies in (1, 69, 1000)
+    ]
+    assert sizes == [4, 17, 48]
+
+
+def test_only_series_without_a_season_are_drawn_to_a_trend() -> None:
+    shares = [config_of(series_set(season, 1, 2)).anchor_share for season in (1, 4, 7, 12, 168)]
+    assert shares == [0.6, 0.0, 0.0, 0.0, 0.0]
+
+
 def test_what_is_wanted_wins() -> None:
     items = replace(series_set(12, 1, 2), past_covariates=("p",))
     config = choose_config(items, horizon=3, context_length=512, wanted={"window": 7})

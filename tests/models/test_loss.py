@@ -22,6 +22,7 @@ def test_quantile_losses_equal_hand_computed_ones() -> None:
         quantiles=torch.tensor([[[[-1.0, 0.5]]]]),  # in units of 2 from 3: quantiles 1 and 4
         base=torch.tensor([[[3.0]]], dtype=torch.float64),
         scale=torch.tensor([[2.0]]),
+        floor=torch.tensor([[1e-12]], dtype=torch.float64),
         transformed=torch.tensor([[0.0, 5.0]], dtype=torch.float64),
         observed=torch.tensor([[True, True]]),
     )

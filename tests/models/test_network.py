@@ -9,11 +9,13 @@ from torch import Tensor
 
 from app.tensors import LARGEST_MAGNITUDE
 from models.config import NetworkConfig, Transform
-from models.features import CausalFeatures
+from models.features import DAMPING, SHRINKAGE, CausalFeatures
 from models.forecaster import Forecaster
 from models.recurrent import Cell
 
 CONFIG = NetworkConfig(horizon=5, season=4, window=6, hidden_size=8, num_layers=2)
+ANCHORED = replace(CONFIG, season=1, anchor_share=1.0)
+MEDIAN = CONFIG.quantile_levels.index(0.5)
 ROUNDING = 1e-5  # float32 through two recurrent layers
 TIME = 60
 
@@ -76,6 +78,66 @@ def test_carried_state_holds_on_other_axes(transform: Transform, offset: float) 
     assert_close(carried["quantiles"], run(network, values)["quantiles"])
 
 
+@pytest.mark.parametrize("transform", ["log", "identity"])
+@pytest.mark.parametrize("season", [1, 4])
+def test_carried_state_holds_with_an_anchor(transform: Transform, season: int) -> None:
+    network = make_network(replace(ANCHORED, transform=transform, season=season, anchor_share=0.6))
+    values = random_values(season)
+    carried = run(network, values[:, 9:], next_state(run(network, values[:, :9])))
+    assert_close(carried["quantiles"], run(network, values)["quantiles"])
+
+
+def test_anchor_follows_the_shrunken_part_of_a_straight_line() -> None:
+    network = make_network(replace(ANCHORED, transform="identity", anchor_smoothing=1.0))
+    slope, num_changes = 3.0, TIME - 1
+    median = run(network, slope * torch.arange(float(TIME))[None])["quantiles"][0, :, MEDIAN]
+    share = DAMPING["identity"] * num_changes / (num_changes + SHRINKAGE)
+    assert_close(median, slope * (num_changes + share * torch.arange(1.0, 6.0)))
+
+
+def test_anchor_of_logarithms_follows_part_of_the_growth() -> None:
+    network = make_network(replace(ANCHORED, anchor_smoothing=1.0))
+    growth, num_changes = 0.02, TIME - 1
+    median = run(network, torch.exp(growth * torch.arange(float(TIME)))[None])["quantiles"]
+    share = DAMPING["log"] * num_changes / (num_changes + SHRINKAGE)
+    want = torch.exp(growth * (num_changes + share * torch.arange(1.0, 6.0)))
+    assert_close(median[0, :, MEDIAN], want)
+
+
+def test_anchor_starts_from_the_smoothed_level() -> None:
+    network = make_network(replace(ANCHORED, transform="identity", anchor_smoothing=0.5))
+    values = torch.full((1, TIME), 10.0)
+    values[0, -1] = 26.0
+    weights = 0.5 ** torch.arange(ANCHORED.window)
+    level = 10 + 16 / weights.sum()
+    trend = DAMPING["identity"] * 16 / (TIME - 1 + SHRINKAGE)
+    age = (weights * torch.arange(ANCHORED.window)).sum() / weights.sum()
+    median = run(network, values)["quantiles"][0, :, MEDIAN]
+    assert_close(median, level + trend * (age + torch.arange(1.0, 6.0)))
+
+
+def test_network_learns_without_its_anchor() -> None:
+    inputs = {"past_target": random_values(6), "sequence_lens": torch.full((3,), TIME)}
+    origins = torch.tensor([[20, 41]]).expand(3, -1)
+    config = replace(CONFIG, dropout=0.0)
+    plain, anchored = (
+        make_network(each).train().list_members()[0].forecast_steps(inputs, origins).quantiles
+        for each in (config, replace(config, anchor_share=0.5, width=0.8))
+    )
+    assert torch.equal(plain, anchored)
+
+
+def test_width_scales_the_distances_from_the_median() -> None:
+    values = random_values(7)
+    config = replace(CONFIG, transform="identity")
+    own, narrow = (
+        run(make_network(each), values)["quantiles"]
+        for each in (config, replace(config, width=0.5))
+    )
+    assert_close(narrow[..., MEDIAN], own[..., MEDIAN])
+    assert_close(2 * (narrow - own[..., MEDIAN, None]), own - own[..., MEDIAN, None])
+
+
 def test_ragged_batch_equals_single_rows() -> None:
     network, values = make_network(CONFIG), random_values(2)
     lengths = torch.tensor([TIME, 17, 1], dtype=torch.int32)
@@ -111,6 +173,13 @@ def test_later_value_changes_nothing_before_it(transform: Transform) -> None:
     )
     assert torch.equal(one.inputs[:, :40], other.inputs[:, :40])
     assert not torch.equal(one.inputs[:, 40:], other.inputs[:, 40:])
+
+
+def test_logarithms_at_the_floor_are_zeros() -> None:
+    floor = torch.tensor(0.5, dtype=torch.float64)
+    values = torch.tensor([0.0, 0.4, 0.5, 0.75, 1.0, 1.5, 80.0], dtype=torch.float64)
+    restored = CausalFeatures(CONFIG).restore(values.log(), floor)
+    assert_close(restored.float(), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 80.0]))
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,7 +11,7 @@ from app.errors import InvalidInputError
 from models.backtest import forecast_windows, rolling_windows
 from models.checkpoint import load_checkpoint
 from models.config import NetworkConfig
-from models.fitting import fit_forecaster
+from models.fitting import Place, fit_forecaster
 from models.forecaster import Forecaster
 from models.metrics import EVALUATION_LEVELS
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
@@ -25,7 +25,7 @@ def fit(
     items: SeriesSet, config: NetworkConfig, options: TrainingOptions, directory: Path
 ) -> Forecaster:
     return fit_forecaster(
-        items, config, options=options, directory=directory, console=Console(quiet=True)
+        items, config, options=options, place=Place(directory, Console(quiet=True))
     ).network
 
 
@@ -92,7 +92,7 @@ def test_series_too_short_to_hold_back_are_learned_from(tmp_path: Path) -> None:
     config = NetworkConfig(horizon=4, window=4, hidden_size=4, num_layers=1)
     options = TrainingOptions(max_steps=4, batch_size=2, steps_per_check=2)
     fitted = fit_forecaster(
-        items, config, options=options, directory=tmp_path, console=Console(quiet=True)
+        items, config, options=options, place=Place(tmp_path, Console(quiet=True))
     )
     assert fitted.num_steps == (4,)
     assert [check.validation_loss for check in fitted.checks] == [None, None]
@@ -103,7 +103,7 @@ def test_fixed_steps_hold_nothing_back(
 ) -> None:
     options = replace(short_training, fixed_steps=True)
     fitted = fit_forecaster(
-        waves, tiny_config, options=options, directory=tmp_path, console=Console(quiet=True)
+        waves, tiny_config, options=options, place=Place(tmp_path, Console(quiet=True))
     )
     assert fitted.num_steps == (12,)
     assert all(check.validation_loss is None for check in fitted.checks)
@@ -117,7 +117,7 @@ def test_training_stops_when_held_back_windows_stop_improving(
         max_steps=300, batch_size=2, steps_per_check=1, patience=3, learning_rate=1e-12
     )
     fitted = fit_forecaster(
-        waves, tiny_config, options=options, directory=tmp_path, console=Console(quiet=True)
+        waves, tiny_config, options=options, place=Place(tmp_path, Console(quiet=True))
     )
     assert len(fitted.checks) < 10
 

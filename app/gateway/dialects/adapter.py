@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.artifact import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
@@ -97,12 +98,12 @@ class Adapter:
         """
         if name := model_name or self.settings.default_model:
             return self._catalog.find_forecaster(name, self._catalog.draw(name))
-        ready = [model for model in self._catalog.models() if model.default.card is not None]
+        ready = [model for model in self._catalog.models() if isinstance(model.default.card, Card)]
         if len(ready) > 1 and freq is not None:
             ready = [
                 model
                 for model in ready
-                if model.default.card and _is_freq(model.default.card.freq, freq)
+                if isinstance(model.default.card, Card) and _is_freq(model.default.card.freq, freq)
             ]
         if len(ready) == 1:
             name = ready[0].model_name

@@ -102,7 +102,7 @@ class KServeEndpoints:
 
     async def models(self) -> list[str]:
         """List the names of the models."""
-        return [model.model_name for model in self._catalog.models()]
+        return [model.model_name for model in self._catalog.models() if model.may_forecast]
 
     def _understand(self, body: bytes) -> Question:
         asked = decode_body(body, _decoder)

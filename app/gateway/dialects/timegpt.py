@@ -87,7 +87,8 @@ class TimeGptEndpoints:
 
     async def models(self) -> dict[str, Any]:
         """List the names of the models."""
-        return {"models": [{"name": model.model_name} for model in self._catalog.models()]}
+        models = [model for model in self._catalog.models() if model.may_forecast]
+        return {"models": [{"name": model.model_name} for model in models]}
 
     async def finetuned_models(self) -> dict[str, Any]:
         """List no models: none is fine-tuned here."""

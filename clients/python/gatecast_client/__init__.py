@@ -1,4 +1,4 @@
-"""Client of gatecast: forecasts of series and of tables, sync and async."""
+"""Client of gatecast: forecasts of series and of tables, classes of sequences; sync and async."""
 
 from gatecast_client.answers import Forecast, SeriesError, SeriesForecast
 from gatecast_client.client import AsyncClient, Client
@@ -6,6 +6,13 @@ from gatecast_client.errors import ClientError, ProblemError, SeriesRefusedError
 from gatecast_client.requests import Series
 from gatecast_client.retries import RetryPolicy
 from gatecast_client.tables import Columns
+from gatecast_client.tasks import (
+    InputSequence,
+    Predictions,
+    SequenceClass,
+    SequenceTags,
+    SequenceValues,
+)
 
 __all__ = [
     "AsyncClient",
@@ -13,8 +20,13 @@ __all__ = [
     "ClientError",
     "Columns",
     "Forecast",
+    "InputSequence",
+    "Predictions",
     "ProblemError",
     "RetryPolicy",
+    "SequenceClass",
+    "SequenceTags",
+    "SequenceValues",
     "Series",
     "SeriesError",
     "SeriesForecast",

@@ -7,11 +7,16 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class SeriesError:
-    """Why one series has no forecast."""
+    """Why one series has no forecast, or one sequence no answer."""
 
     type: str
     detail: str
     pointer: str
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> Self | None:
+        """Read an ``error``, where there is one."""
+        return cls(content["type"], content["detail"], content["pointer"]) if content else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +35,12 @@ class SeriesForecast:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read one entry of ``forecasts``."""
-        error = content.get("error")
         stamps = content.get("timestamps")
         return cls(
             item_id=content.get("item_id"),
             timestamps=None if stamps is None else tuple(stamps),
             quantiles={float(k): list(v) for k, v in content.get("quantiles", {}).items()},
-            error=SeriesError(error["type"], error["detail"], error["pointer"]) if error else None,
+            error=SeriesError.from_json(content.get("error")),
             notes=tuple(content.get("notes", ())),
         )
 

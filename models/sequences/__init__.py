@@ -1,0 +1,1 @@
+"""Models that classify, regress or tag sequences."""

@@ -1,0 +1,107 @@
+"""What suits a set of sequences, where the user does not say otherwise, and why."""
+
+from collections.abc import Container
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from models.reasons import Reason
+from models.sequences.config import SequenceConfig
+from models.sequences.examples import ExampleSet
+from models.sequences.training import SequenceTraining
+
+_FEW, _MANY = 500, 5000
+_SMALL, _MIDDLE, _LARGE = 32, 64, 128
+_SMALL_BATCH, _LARGE_BATCH = 32, 128
+_NOISE_OF_FEW = 0.1
+_LENGTH_HEADROOM = 2
+_ASKED_FOR = "as asked for"
+
+
+def choose_config(items: ExampleSet, wanted: dict[str, Any]) -> SequenceConfig:
+    """Return the network for ``items``: what is ``wanted``, and what suits them for the rest.
+
+    Args:
+        items: What to learn from.
+        wanted: Fields of ``SequenceConfig`` by name.
+    """
+    count, is_few = len(items.examples), len(items.examples) < _FEW
+    values = np.vstack([example.values for example in items.examples])
+    suitable = {
+        "hidden_size": _SMALL if is_few else _MIDDLE if count < _MANY else _LARGE,
+        "num_layers": 1 if is_few else 2,
+        "pooling": None if items.task == "tag" else "mean",
+        "input_noise": _NOISE_OF_FEW if is_few else 0.0,
+    }
+    return SequenceConfig(
+        task=items.task,
+        features=items.features,
+        classes=items.classes,
+        targets=items.targets,
+        has_gaps=tuple(bool(np.isnan(column).any()) for column in values.T),
+        **(suitable | wanted),
+    )
+
+
+def choose_training(items: ExampleSet, wanted: dict[str, Any]) -> SequenceTraining:
+    """Return how to train on ``items``: what is ``wanted``, and what suits them for the rest.
+
+    Args:
+        items: What to learn from.
+        wanted: Fields of ``SequenceTraining`` by name.
+    """
+    is_many = len(items.examples) >= _MANY
+    suitable = {"batch_size": _LARGE_BATCH if is_many else _SMALL_BATCH}
+    return SequenceTraining(**(suitable | wanted))
+
+
+def max_length(items: ExampleSet) -> int:
+    """Return the most steps that a service should accept: twice those that were learned from."""
+    return _LENGTH_HEADROOM * max(items.lengths)
+
+
+def list_reasons(
+    items: ExampleSet,
+    config: SequenceConfig,
+    options: SequenceTraining,
+    wanted: Container[str],
+) -> list[Reason]:
+    """Return the settings that matter most; ``wanted`` names those that the user gave."""
+    count = f"{len(items.examples)} sequences"
+    size = f"for {count}: {_SMALL} below {_FEW}, {_MIDDLE} below {_MANY}, else {_LARGE}"
+    direction = "both" if config.is_bidirectional else "forwards"
+    reasons = {
+        "cell": (config.cell, "the usual one"),
+        "is_bidirectional": (direction, "a sequence is there as a whole before it is answered"),
+        "hidden_size": (f"{config.hidden_size} units", size),
+        "num_layers": (str(config.num_layers), f"for {count}: 1 below {_FEW}, else 2"),
+        "pooling": (config.pooling or "none", _pooling_reason(items)),
+        "dropout": (f"{config.dropout:g}", "the usual one"),
+        "input_noise": (f"{config.input_noise:g}", f"for {count}: against learning by heart"),
+        "batch_size": (f"{options.batch_size} sequences", f"for {count}"),
+        "held_back_share": (
+            f"{options.held_back_share:g}",
+            "to stop in time and to calibrate; alike shares of each answer",
+        ),
+        "max_steps": (f"{options.max_steps} steps", "at most; held-back sequences tell when"),
+    }
+    names = {"is_bidirectional": "directions", "held_back_share": "held back"}
+    return [
+        Reason(
+            names.get(name, name.replace("_", " ")), value, _ASKED_FOR if name in wanted else why
+        )
+        for name, (value, why) in reasons.items()
+    ]
+
+
+def _pooling_reason(items: ExampleSet) -> str:
+    if items.task == "tag":
+        return "each step has an answer of its own"
+    return "over the valid steps; others are last, max and attention"
+
+
+def fields_of(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options the user gave that are fields of ``kind``."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in given.items() if name in names and value is not None}
