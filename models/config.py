@@ -26,6 +26,7 @@ class NetworkConfig:
         num_cycles: Past seasons that count towards the season factors.
         half_life: After how many seasons a deviation counts half.
         season_gate: Share of the deviations that the factors must explain to be trusted in full.
+        level_smoothing: Weight of the newest value of the window in the level; 1 for it alone.
         input_noise: Standard deviation of noise on the window while training.
         anchor_share: How far the forecast is drawn to a damped trend, once the network is trained.
         anchor_smoothing: Weight of the newest value in the level that trend starts from.
@@ -51,6 +52,7 @@ class NetworkConfig:
     num_cycles: int = 8
     half_life: float = 2.0
     season_gate: float = 0.3
+    level_smoothing: float = 1.0
     input_noise: float = 0.0
     anchor_share: float = 0.0
     anchor_smoothing: float = 0.9

@@ -35,6 +35,8 @@ class Recipe:
         max_steps: Optimiser steps of a network on the log axis.
         num_members: Networks in the forecaster.
         batch_share: Of the series, in a step; where few move together, all at once are one example.
+        half_life: As in ``NetworkConfig``.
+        level_smoothing: As in ``NetworkConfig``.
         anchor_share: As in ``NetworkConfig``.
         anchor_smoothing: As in ``NetworkConfig``.
         width: As in ``NetworkConfig``.
@@ -47,6 +49,8 @@ class Recipe:
     max_steps: int
     num_members: int
     batch_share: float = 1.0
+    half_life: float = 2.0
+    level_smoothing: float = 1.0
     anchor_share: float = 0.0
     anchor_smoothing: float = 0.9
     width: float = 1.0
@@ -58,7 +62,10 @@ _RECIPES = (
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6),  # quarterly
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
-    Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2),  # weekly, hourly
+    Recipe(48, (2, 2), 0.05, 0.0, 200, 2, level_smoothing=0.03),  # hours of a day
+    Recipe(53, (2, 2), 0.05, 0.0, 200, 2),  # weekly
+    # hours of a week
+    Recipe(float("inf"), (2, 2), 0.05, 0.0, 200, 2, half_life=0.7, level_smoothing=0.03),
 )
 
 
@@ -118,6 +125,8 @@ def choose_config(
         "season": season,
         "window": min(seasons * season + steps, _LARGEST_WINDOW),
         "season_gate": recipe.season_gate,
+        "half_life": recipe.half_life,
+        "level_smoothing": recipe.level_smoothing,
         "input_noise": recipe.input_noise,
         "num_cycles": min(max(1, context_length // season - 1), _MOST_CYCLES),
         "num_members": recipe.num_members,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from models.config import NetworkConfig, Transform
+from models.anchor import DampedTrend
+from models.config import NetworkConfig
 
 _TINY = 1e-12
 _LARGEST_LOG = 85.0
@@ -24,11 +25,9 @@ _LARGEST_FEATURE = 20.0
 _SMALLEST_SCALE = 1e-30
 _SMALLEST_SQUARE = 1e-60
 _FLOOR_SHARE = 0.01
-SHRINKAGE = 2.0  # of the anchor's trend: it counts in full after many changes
 _LEAST_OBSERVED_SHARE = 0.8
 _ROUNDING = 2e-7  # of float32, relative; absolute on logarithms
 
-DAMPING: dict[Transform, float] = {"log": 0.6, "identity": 0.85}  # of the anchor's trend
 
 SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION = range(7)
 SUM_CHANGE, COUNT_CHANGE = 7, 8
@@ -41,7 +40,7 @@ class Features(NamedTuple):
     inputs: Tensor
     """``(batch, time, num_features)``"""
     level: Tensor
-    """``(batch, time)``, newest observed value, transformed and without its season; float64"""
+    """``(batch, time)``, newest observed value or mean, transformed and without season; float64"""
     season: Tensor
     """``(batch, time, horizon)``, expected deviation from the level at each step ahead"""
     scale: Tensor
@@ -81,6 +80,7 @@ class CausalFeatures(nn.Module):
     phase_offsets: Tensor
     phase_choice: Tensor
     newest_first: Tensor
+    level_weights: Tensor
     anchor_weights: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -94,7 +94,8 @@ class CausalFeatures(nn.Module):
             "phase_offsets": season - torch.arange(season),
             "phase_choice": _phase_choice(config),
             "newest_first": torch.arange(window, 0, -1.0),
-            "anchor_weights": (1 - config.anchor_smoothing) ** torch.arange(window).double(),
+            "level_weights": _falling_weights(config.level_smoothing, window),
+            "anchor_weights": _falling_weights(config.anchor_smoothing, window),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant, persistent=False)
@@ -210,8 +211,8 @@ class CausalFeatures(nn.Module):
         if self.config.anchor_share:
             change, known = self._change(axis)
             added += [change, known.double()]
-        added = torch.stack(added, -1).cumsum(1)
-        return torch.cat([counts, sums[:, None, SUM_LEVEL:] + added], -1)
+        so_far = sums[:, None, SUM_LEVEL:] + torch.stack(added, -1).cumsum(1)
+        return torch.cat([counts, so_far], -1)
 
     def _transform(self, kept: Tensor) -> Tensor:
         return (
@@ -274,9 +275,15 @@ class CausalFeatures(nn.Module):
     def _level(
         self, adjusted: Tensor, lag_observed: Tensor, share: Tensor, totals: tuple[Tensor, ...]
     ) -> Tensor:
-        newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
+        if self.config.level_smoothing < 1:
+            weights = lag_observed * self.level_weights
+            weight = weights.sum(-1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
+            recent = (adjusted * weights).sum(-1, keepdim=True) / weight
+        else:
+            newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
+            recent = adjusted.gather(-1, newest)
         mean = totals[SUM_LEVEL] / totals[COUNT].clamp(min=1)
-        return torch.where(share > 0, adjusted.gather(-1, newest), mean)
+        return torch.where(share > 0, recent, mean)
 
     def _scale(self, totals: tuple[Tensor, ...]) -> Tensor:
         if self.config.transform == "log":
@@ -300,22 +307,11 @@ class CausalFeatures(nn.Module):
     def _anchor(
         self, window: Tensor, lag_observed: Tensor, totals: tuple[Tensor, ...], scale: Tensor
     ) -> Tensor:
-        """Follow part of the mean change from an exponentially weighted mean of the window.
-
-        So does the Theta method (Hyndman and Billah (2003), Unmasking the Theta method, Int. J.
-        Forecasting 19): half a linear trend from a level by exponential smoothing.
-        """
-        ahead = torch.arange(1.0, self.config.horizon + 1, device=window.device).double()
         if not self.config.anchor_share:
-            return torch.zeros_like(scale) * ahead.float()
-        weights = lag_observed * self.anchor_weights  # (batch, time, window), float64
-        weight = weights.sum(-1, keepdim=True).clamp(min=_TINY)
-        level = (window * weights).sum(-1, keepdim=True) / weight  # (batch, time, 1)
-        age = (weights * torch.arange(self.config.window, device=window.device)).sum(-1, True)
-        num_changes = totals[COUNT_CHANGE]
-        trend = totals[SUM_CHANGE] / (num_changes + SHRINKAGE).clamp(min=1) / self.config.season
-        steps = age / weight + ahead  # (batch, time, horizon)
-        anchor = level + DAMPING[self.config.transform] * trend * steps
+            return scale.expand(-1, -1, self.config.horizon)  # that nobody reads
+        mean_change = totals[SUM_CHANGE] / totals[COUNT_CHANGE].clamp(min=1)
+        trend = DampedTrend(mean_change / self.config.season, totals[COUNT_CHANGE])
+        anchor = trend.follow(window, lag_observed * self.anchor_weights, self.config)
         return self.in_units(anchor.float(), scale)
 
     def _age(self, totals: tuple[Tensor, ...]) -> Tensor:
@@ -329,6 +325,10 @@ def _phase_choice(config: NetworkConfig) -> Tensor:
     ahead = -half - 1 - torch.arange(config.horizon)
     phases = torch.cat([back, ahead]) % config.season
     return functional.one_hot(phases, config.season).T.float()
+
+
+def _falling_weights(smoothing: float, count: int) -> Tensor:
+    return (1 - smoothing) ** torch.arange(count).double()
 
 
 def _floor(sum_absolute: Tensor, count: Tensor) -> Tensor:

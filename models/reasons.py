@@ -3,6 +3,7 @@
 from collections.abc import Container
 from typing import NamedTuple
 
+from models.config import NetworkConfig
 from models.defaults import choose_recipe
 from models.run import Plan
 from models.training import TrainingOptions
@@ -45,11 +46,17 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
         "input_noise": (str(config.input_noise), recipe_for),
+        "level": (_describe_level(config), recipe_for),
         "anchor_share": (
             f"{config.anchor_share:g}",
             f"{recipe_for}: how far forecasts are drawn to a damped trend",
         ),
     }
+
+
+def _describe_level(config: NetworkConfig) -> str:
+    smoothing = config.level_smoothing
+    return "newest value" if smoothing == 1 else f"mean that weighs the newest {smoothing:g}"
 
 
 def _kept_reasons(plan: Plan) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ _NUMBERS = {
     "future_covariates": ("holiday", "promotion"),
     "static_covariates": ("size",),
 }
+_RECIPE = {"anchor_share": 0.6, "width": 0.9, "level_smoothing": 0.2}
 _LENGTHS = [64, 1, 17, 40, 2, 33, 12, 64]
 
 # Every pair of values of two choices occurs, since an export takes seconds.
@@ -25,7 +26,7 @@ _PAIRWISE = [
     ("gru", 2, "log", 1, {}),
     ("lstm", 1, "log", 4, COVARIATES),
     ("gru", 3, "identity", 12, {}),
-    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3, "anchor_share": 0.6, "width": 0.9}),
+    ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3} | _RECIPE),
 ]
 _ALL = [
     case

@@ -79,6 +79,13 @@ def test_only_series_without_a_season_are_drawn_to_a_trend() -> None:
     assert shares == [0.6, 0.0, 0.0, 0.0, 0.0]
 
 
+def test_only_hours_start_from_a_smoothed_level() -> None:
+    configs = [config_of(series_set(season, 1, 2)) for season in (1, 4, 7, 12, 24, 48, 52, 168)]
+    smoothing = [config.level_smoothing for config in configs]
+    assert smoothing == [1, 1, 1, 1, 0.03, 0.03, 1, 0.03]
+    assert [config.half_life for config in configs] == [2, 2, 2, 2, 2, 2, 2, 0.7]
+
+
 def test_what_is_wanted_wins() -> None:
     items = replace(series_set(12, 1, 2), past_covariates=("p",))
     config = choose_config(items, horizon=3, context_length=512, wanted={"window": 7})

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.tensors import LARGEST_MAGNITUDE
+from models.anchor import DAMPING, SHRINKAGE
 from models.config import NetworkConfig, Transform
-from models.features import DAMPING, SHRINKAGE, CausalFeatures
+from models.features import CausalFeatures
 from models.forecaster import Forecaster
 from models.recurrent import Cell
 
@@ -85,6 +86,24 @@ def test_carried_state_holds_with_an_anchor(transform: Transform, season: int) -
     values = random_values(season)
     carried = run(network, values[:, 9:], next_state(run(network, values[:, :9])))
     assert_close(carried["quantiles"], run(network, values)["quantiles"])
+
+
+@pytest.mark.parametrize("transform", ["log", "identity"])
+def test_carried_state_holds_with_a_smoothed_level(transform: Transform) -> None:
+    network = make_network(replace(CONFIG, transform=transform, level_smoothing=0.2))
+    values = random_values(8)
+    carried = run(network, values[:, 9:], next_state(run(network, values[:, :9])))
+    assert_close(carried["quantiles"], run(network, values)["quantiles"])
+
+
+def test_smoothed_level_is_the_weighted_mean_of_the_window() -> None:
+    config = replace(CONFIG, season=1, transform="identity", level_smoothing=0.5)
+    features, values = CausalFeatures(config), random_values(9).nan_to_num(100.0)
+    states = features.initial_state(3).values()
+    level = features(values, torch.full((3,), TIME, dtype=torch.int32), *states).level[:, -1]
+    weights = 0.5 ** torch.arange(CONFIG.window)
+    newest_first = values.flip(1)[:, : CONFIG.window]
+    assert_close(level.float(), (newest_first * weights).sum(1) / weights.sum())
 
 
 def test_anchor_follows_the_shrunken_part_of_a_straight_line() -> None:
