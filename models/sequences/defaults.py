@@ -98,7 +98,7 @@ def list_reasons(
 def _pooling_reason(items: ExampleSet) -> str:
     if items.task == "tag":
         return "each step has an answer of its own"
-    return "weighs the valid steps; best on held-out data, others are last, mean and max"
+    return "weighs the valid steps; others are last, mean and max"
 
 
 def fields_of(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
