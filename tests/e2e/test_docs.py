@@ -25,6 +25,7 @@ RUN_ELSEWHERE = {
     "gatecast models": "test_labels.py has the same commands, for another model",
     "gatecast train": "README.md has the first line, and test_readme.py runs it; "
     "tests/models/test_commands.py has the options of the others",
+    "MASTER_ADDR=": "tests/models/test_processes.py starts two nodes",
     "gatecast backtest": "as the first of those",
     "gatecast score": "tests/models has the commands of tasks, for other files",
     "gatecast export": "the same, in tests/export",
