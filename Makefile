@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium screenshots starter conformance bench bench-serving hostile bulk accuracy accuracy-smoke tasks constraints clean
+.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium screenshots starter conformance bench bench-serving overload soak hostile bulk accuracy accuracy-smoke tasks constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -76,6 +76,12 @@ bench-serving: setup  ## measure the serving path beside its limits, LitServe an
 	command -v wrk > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq --no-install-recommends wrk > /dev/null; } || echo 'no wrk: Python sends the load'
 	$(BIN)/python -m benchmarks.serving --peers
+
+overload: setup  ## measure goodput, fairness and refusals under more load than there is capacity
+	$(BIN)/python -m benchmarks.overload
+
+soak: setup  ## half an hour of mixed load, every answer checked
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 hostile: setup  ## load hostile and damaged model files and record what became of them
 	OMP_NUM_THREADS=1 nice -n 5 $(BIN)/python -m benchmarks.hostile_models

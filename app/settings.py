@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.cores import count_cores
 from app.errors import StartupError
 from app.platforms import platform_settings
 
@@ -53,7 +54,10 @@ class Settings(BaseSettings):
     )
     gateways: int = Field(1, ge=1, le=256, description="Processes that speak HTTP.")
     runners: int = Field(
-        1, ge=1, le=256, description="Processes that run models on the CPU; on CUDA there is one."
+        1,
+        ge=0,
+        le=256,
+        description="Processes that run models on the CPU, 0: one a core; on CUDA there is one.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; `cuda` refuses to start without CUDA."
@@ -119,7 +123,7 @@ class Settings(BaseSettings):
         4_000_000, ge=1, description="Most padded steps that may wait for one model."
     )
     max_queue_wait_ms: float = Field(
-        1000.0, gt=0, description="Longest, by estimate, that a request may wait for its run."
+        2000.0, gt=0, description="Longest, by estimate, that a request may wait for its run."
     )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="How long a run waits for company; 0 never waits."
@@ -221,6 +225,11 @@ class Settings(BaseSettings):
             known = ", ".join(sorted(DIALECT_NAMES))
             raise ValueError(f"knows no {', '.join(sorted(unknown))}; there are {known}")
         return names
+
+    @property
+    def num_runners(self) -> int:
+        """Processes that run models on the CPU."""
+        return self.runners or count_cores()
 
     @property
     def dialect_names(self) -> tuple[str, ...]:

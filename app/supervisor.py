@@ -55,7 +55,7 @@ class Supervisor:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _serve(self, listeners: Sequence[socket.socket], directory: Path) -> int:
-        sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.runners)]
+        sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.num_runners)]
         environment = self._settings.to_environment() | _bound_ports(listeners)
         environment[METRICS_VARIABLE] = str(directory)
         runners = [self._runner(n, path, environment) for n, path in enumerate(sockets)]

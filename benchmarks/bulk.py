@@ -27,9 +27,10 @@ from typing_extensions import override
 
 from app.artifact import MODEL_FILE
 from app.bulk.forecaster import BulkForecaster, BulkModel
-from app.bulk.local import LIMITS, count_cores
+from app.bulk.local import LIMITS
 from app.bulk.options import BulkOptions
 from app.bulk.run import BulkRun
+from app.cores import count_cores
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from benchmarks.environment import describe_environment

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.bulk.local import count_cores
+from app.cores import count_cores
 from benchmarks.bulk import REPOSITORY, ROOT, Figures, record_batches, run_raw, write_file
 from benchmarks.environment import describe_environment
 from tests.e2e.client import Client

@@ -1,10 +1,10 @@
 """Measures what the service does under more load than it can carry: python -m benchmarks.overload.
 
-The server runs on core 0, the load on core 1. Capacity is what a closed loop of 64 clients gets,
-just before and just after, since machines are shared. An open loop then sends three times as much,
-and every request is accounted for: answered, refused or lost; all answers are checked. Then: a
-modest key beside one that floods, live requests beside a bulk job, small requests beside one of
-1,000 series. ``--only`` names a case. Prints figures and writes benchmarks/results/overload.json.
+The server runs on core 0, the load on core 1. Capacity is what a closed loop with 64 series on
+their way gets, just before and just after, since machines are shared. An open loop then sends three
+times as much, and every request is accounted for: answered, refused or lost; all answers are
+checked. Then: a modest key beside one that floods, and small requests beside one of 1,000 series.
+``--only`` names a case. Prints figures and writes benchmarks/results/overload.json.
 """
 
 import argparse
@@ -38,7 +38,8 @@ from benchmarks.serving.servers import CACHE, LOAD_CORE, ROOT, Server, pinned, s
 
 RESULTS = ROOT / "benchmarks" / "results" / "overload.json"
 LENGTH = 96
-NUM_CLIENTS = 64
+NUM_SERIES = 64
+"""On their way at a time while the capacity is measured: enough for full runs."""
 FACTOR = 3.0
 LIGHT = 0.4
 CAPACITY_S, OVERLOAD_S, AFTER_S, BESIDE_S = 4.0, 10.0, 10.0, 10.0
@@ -77,11 +78,14 @@ class Models:
                     yield server
 
 
-async def measure_capacity(server: Server, requests: Sequence[Request]) -> tuple[float, float]:
+async def measure_capacity(
+    server: Server, requests: Sequence[Request], rows: int = 1
+) -> tuple[float, float]:
     """Return requests/s of a closed loop, and requests for each second of processor time."""
-    await send_for(1, server.port, requests, NUM_CLIENTS)
+    num_clients = NUM_SERIES // rows
+    await send_for(1, server.port, requests, num_clients)
     used = sum(server.cpu_seconds().values())
-    sent = await send_for(CAPACITY_S, server.port, requests, NUM_CLIENTS)
+    sent = await send_for(CAPACITY_S, server.port, requests, num_clients)
     used = sum(server.cpu_seconds().values()) - used
     assert not sent["errors"], sent
     return sent["requests"] / sent["seconds"], sent["requests"] / used
@@ -92,14 +96,14 @@ async def measure_overload(hidden_size: int, rows: int) -> Figures:
     models = Models(hidden_size)
     requests = tensor_requests(models.run, [LENGTH], rows=rows)
     async with models.serve() as server:
-        before, frugality_before = await measure_capacity(server, requests)
+        before, frugality_before = await measure_capacity(server, requests, rows)
         phases = [Phase(FACTOR * before, OVERLOAD_S), Phase(LIGHT * before, AFTER_S)]
         used = server.cpu_seconds()
         sending = asyncio.create_task(OpenLoop(server.port, requests, phases).run())
         await asyncio.sleep(OVERLOAD_S)
         used = {name: value - used[name] for name, value in server.cpu_seconds().items()}
         outcomes = await sending
-        after, frugality_after = await measure_capacity(server, requests)
+        after, frugality_after = await measure_capacity(server, requests, rows)
     capacity, frugality = (before + after) / 2, (frugality_before + frugality_after) / 2
     during = [one for one in outcomes if one.due_s < OVERLOAD_S]
     good = count_answered(during, until_s=OVERLOAD_S)

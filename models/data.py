@@ -135,9 +135,9 @@ class Reading:
         """Yield the series with two values, in the order of their first rows, and count."""
         counts = self._counts
         for part in self._source.parts():
-            frames, num_repeated = _split(part)
+            frames, num_repeated, is_sorted = _split(part)
             counts.num_repeated += num_repeated
-            counts.is_sorted = counts.is_sorted and _is_sorted(frames)
+            counts.is_sorted = counts.is_sorted and is_sorted
             frequency = self._frequency if self._source.has_stamps else None
             groups = [place_rows(frame, frequency) for frame in frames]
             self._check_size(groups)
@@ -194,17 +194,24 @@ class Reading:
             )
 
 
-def _split(part: pl.DataFrame) -> tuple[list[pl.DataFrame], int]:
-    """Return the different rows of each item in order of time, and how many are repeated."""
+def _split(part: pl.DataFrame) -> tuple[list[pl.DataFrame], int, bool]:
+    """Return the different rows of each item in order of time.
+
+    Returns:
+        Also how many rows were repeated, and whether those of each item came in order of time.
+    """
+    stamps, begins = _cut(part)
+    if _is_in_order(part, stamps, begins):
+        ends = [*begins[1:].tolist(), part.height]
+        slices = zip(begins.tolist(), ends, strict=True)
+        return [part[first:stop] for first, stop in slices], 0, True
     frame, num_repeated = _drop_repeated(part)
     ordered = frame.sort("item_id", "timestamp", maintain_order=True)
     order = frame["item_id"].unique(maintain_order=True)
-    frames = ordered.partition_by("item_id", as_dict=True)
-    return [frames[(item_id,)] for item_id in order], num_repeated
-
-
-def _is_sorted(frames: list[pl.DataFrame]) -> bool:
-    return all(bool((frame["row"].diff().drop_nulls() > 0).all()) for frame in frames)
+    parts = ordered.partition_by("item_id", as_dict=True)
+    frames = [parts[(item_id,)] for item_id in order]
+    is_sorted = all(bool((frame["row"].diff().drop_nulls() > 0).all()) for frame in frames)
+    return frames, num_repeated, is_sorted
 
 
 def _drop_repeated(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -235,9 +242,7 @@ def _find_frequency(source: Source, options: DataOptions) -> Frequency | None:
 def _stamps_of_items(frame: pl.DataFrame) -> list[Stamps]:
     """Return the different stamps of each item, ascending."""
     stamps, begins = _cut(frame)
-    rises = np.diff(stamps) > np.timedelta64(0)
-    rises[begins[1:] - 1] = True
-    if len(begins) > frame["item_id"].n_unique() or not rises.all():
+    if not _is_in_order(frame, stamps, begins):
         keys = ["item_id", "timestamp"]
         stamps, begins = _cut(frame.select(keys).unique().sort(keys))
     return np.split(stamps, begins[1:])
@@ -248,6 +253,13 @@ def _cut(frame: pl.DataFrame) -> tuple[Stamps, NDArray[np.int64]]:
     names = frame["item_id"]
     begins = names.ne_missing(names.shift(1)).arg_true().to_numpy().astype(np.int64)
     return frame["timestamp"].to_numpy(), begins
+
+
+def _is_in_order(frame: pl.DataFrame, stamps: Stamps, begins: NDArray[np.int64]) -> bool:
+    """Return whether the rows of each item lie together, and every stamp after the one before."""
+    rises = stamps[1:] > stamps[:-1]
+    rises[begins[1:] - 1] = True
+    return bool(rises.all()) and len(begins) == frame["item_id"].n_unique()
 
 
 def _find_season(frequency: Frequency | None, options: DataOptions) -> int:

@@ -53,7 +53,7 @@ def values_on_grid(group: Group, columns: tuple[str, ...]) -> NDArray[np.float64
     if not columns:
         return np.empty((0, 0))
     values = np.full((group.num_steps, len(columns)), np.nan)
-    values[group.positions] = group.frame.select(columns).to_numpy()
+    values[group.positions] = np.column_stack([group.frame[name].to_numpy() for name in columns])
     return values
 
 
@@ -88,7 +88,7 @@ def _one_value(group: Group, name: str) -> Any:
 
 def count_inserted(group: Group, num_steps: int) -> int:
     """Return the steps from the first to the last value, ``num_steps``, without a row."""
-    known = group.frame["target"].is_not_null().arg_true()
-    if not len(known):
+    known = np.flatnonzero(~np.isnan(group.frame["target"].to_numpy()))
+    if not known.size:
         return 0
     return num_steps - (int(known[-1]) - int(known[0]) + 1)

@@ -31,7 +31,7 @@ from app.errors import GatecastError, InvalidInputError
 
 STOPPED_BY_USER = 130
 _OF_SEVERAL_NODES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
-_IMPORTED_ONCE = "models.fitting"
+_IMPORTED_ONCE = "models.commands"
 """What takes seconds to import and can be shared by the processes of a node."""
 _GRACE_S = 10.0
 _PATIENCE = dt.timedelta(minutes=30)

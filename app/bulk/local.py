@@ -25,6 +25,7 @@ from typing_extensions import override
 
 from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, Card, find_versions
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
+from app.cores import count_cores
 from app.errors import EngineError, ModelNotFoundError, ModelOutputError
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.tensors import Tensors
@@ -110,13 +111,6 @@ async def open_local(
             pools += others
         described = BulkModel(model_name, number, digest, card, _runtime(found))
         yield LocalForecaster(described, LIMITS[found], pools)
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _find_version(repository: Path, model_name: str, model_version: int | None) -> int:

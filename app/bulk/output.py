@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from typing_extensions import override
 
-from app.arrow import pa
+from app.arrow import pa, pa_csv, pa_parquet
 from app.bulk.tables import decode_rows
 from app.errors import BulkRunError, InvalidInputError
 
@@ -113,7 +113,7 @@ class _ParquetWriter(_Writer):
     """Gathers chunks into row groups of a useful size."""
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, *_: object) -> None:
-        self._writer = pa.parquet.ParquetWriter(file, schema, compression="zstd")
+        self._writer = pa_parquet.ParquetWriter(file, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
 
     @override
@@ -160,7 +160,7 @@ class _CsvWriter(_Writer):
         self._has_stamps = pa.types.is_timestamp(schema.field("timestamp").type)
         if self._has_stamps:
             schema = schema.set(1, pa.field("timestamp", pa.string()))
-        self._writer = pa.csv.CSVWriter(file, schema)
+        self._writer = pa_csv.CSVWriter(file, schema)
 
     @override
     def write(self, table: pa.Table) -> None:

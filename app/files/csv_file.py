@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
 
-from app.arrow import pa
+from app.arrow import pa, pa_csv
 from app.errors import InvalidInputError, MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     MAX_COLUMNS,
@@ -74,17 +74,17 @@ class CsvFile(RawFile):
                 self._text.check()
                 raise _translate(error, row) from error
 
-    def _open(self, file: pa.NativeFile, columns: Sequence[str]) -> pa.csv.CSVStreamingReader:
-        return pa.csv.open_csv(
+    def _open(self, file: pa.NativeFile, columns: Sequence[str]) -> pa_csv.CSVStreamingReader:
+        return pa_csv.open_csv(
             file,
-            pa.csv.ReadOptions(
+            pa_csv.ReadOptions(
                 use_threads=False,
                 block_size=_BLOCK_BYTES,
                 column_names=self.column_names,
                 skip_rows=self._num_skipped,
             ),
-            pa.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
-            pa.csv.ConvertOptions(
+            pa_csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
+            pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=False,
                 include_columns=columns,

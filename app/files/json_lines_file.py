@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from typing_extensions import override
 
-from app.arrow import pa
+from app.arrow import pa, pa_json
 from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import (
     PIECE_BYTES,
@@ -73,9 +73,9 @@ def _read_lines(file: BinaryIO) -> bytes:
 def _parse(lines: bytes, *, first_row: int, first_line: int) -> pa.Table:
     try:
         lines.decode()
-        table = pa.json.read_json(
+        table = pa_json.read_json(
             pa.BufferReader(lines),
-            pa.json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
+            pa_json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
         )
     except UnicodeDecodeError as error:
         line = first_line + lines[: error.start].count(b"\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
 
-from app.arrow import pa
+from app.arrow import pa, pa_parquet
 from app.errors import MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     MAX_COLUMNS,
@@ -62,8 +62,8 @@ class ParquetFile(RawFile):
             raise _not_parquet(error) from error
 
 
-def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pa.parquet.ParquetFile:
-    return pa.parquet.ParquetFile(
+def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pa_parquet.ParquetFile:
+    return pa_parquet.ParquetFile(
         native,
         read_dictionary=list(texts),
         buffer_size=_COLUMN_BUFFER_BYTES,
@@ -72,7 +72,7 @@ def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pa.parquet.Parque
     )
 
 
-def _check_size(metadata: pa.parquet.FileMetaData, limits: FileLimits) -> None:
+def _check_size(metadata: pa_parquet.FileMetaData, limits: FileLimits) -> None:
     if metadata.num_columns > MAX_COLUMNS:
         raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
     check_num_rows(metadata.num_rows, limits)

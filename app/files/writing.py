@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from app.arrow import pa
+from app.arrow import pa, pa_csv, pa_parquet
 
 AnswerFormat = Literal["csv", "jsonl", "parquet", "arrow"]
 
@@ -160,7 +160,7 @@ class _TableWriter(ForecastWriter):
 
 def _open(kind: AnswerFormat, outbox: _Outbox, schema: pa.Schema) -> Any:
     if kind == "csv":
-        return pa.csv.CSVWriter(outbox, schema)
+        return pa_csv.CSVWriter(outbox, schema)
     if kind == "parquet":
-        return pa.parquet.ParquetWriter(outbox, schema, compression="zstd")
+        return pa_parquet.ParquetWriter(outbox, schema, compression="zstd")
     return pa.ipc.new_stream(outbox, schema)

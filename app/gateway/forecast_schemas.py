@@ -77,7 +77,7 @@ class ForecastRequest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
 
 
 class SeriesError(Struct, kw_only=True, frozen=True):
-    """Why one series has no forecast."""
+    """Why one series has no forecast, or one sequence no answer."""
 
     type: str
     title: str

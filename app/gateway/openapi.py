@@ -19,8 +19,9 @@ Json = dict[str, Any]
 DESCRIPTION = """Forecasts of business time series from recurrent networks.
 
 Send the known values of each series; get quantiles of the next steps. One wrong series never
-spoils the others: it carries an `error` where they carry `quantiles`. Every other error is a
-problem of RFC 9457, with the request's id; below `/v2`, `{"error": "one sentence"}`."""
+spoils the others: it carries an `error` where they carry `quantiles`. Models of other tasks find
+classes or numbers that belong to sequences. Every other error is a problem of RFC 9457, with the
+request's id; below `/v2`, `{"error": "one sentence"}`."""
 
 STATUS_DESCRIPTIONS = {
     400: "The body is no JSON, is not UTF-8, is cut off or nested too deep.",

@@ -100,6 +100,12 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ModelOutputError: ProblemKind(
         500, "model-output-invalid", "The model gave no finite numbers", is_internal=True
     ),
+    errors.OutOfMemoryError: ProblemKind(
+        500, "engine-error", "The model run failed", is_internal=True
+    ),
+    errors.DeviceLostError: ProblemKind(
+        500, "engine-error", "The model run failed", is_internal=True
+    ),
     errors.ArtifactError: ProblemKind(
         500, "artifact-error", "The model file is broken", is_internal=True
     ),

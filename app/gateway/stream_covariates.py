@@ -36,7 +36,7 @@ class StreamCovariates(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether a model takes covariates of these names."""
         wanted = (card.past_covariates, card.future_covariates, card.static_covariates)
         given = (self.past, self.future, self.static)
-        return all(one.keys() == set(names) for one, names in zip(given, wanted, strict=True))
+        return all(set(one) == set(names) for one, names in zip(given, wanted, strict=True))
 
     def join(self, later: "StreamCovariates", num_kept: int) -> "StreamCovariates":
         """Return these with those of new values; what was known ahead gives way to them.

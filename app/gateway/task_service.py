@@ -50,6 +50,10 @@ class TaskService:
         """
         return prepare_sequences(request, model.card, self._settings)
 
+    def check_room(self, model_name: str) -> None:
+        """Refuse early what the runners would refuse, as ``Runners.check_room``."""
+        self._runners.check_room(model_name)
+
     async def answer(
         self, prepared: PreparedSequences, model: SequenceModel, *, deadline: float
     ) -> TaskAnswer:

@@ -94,6 +94,7 @@ class TaskEndpoints:
             CallerLeftError: The caller closed the connection.
         """
         model = self._find(scope, model_name, model_version)
+        self._service.check_room(model.model_name)
         prepared = await self._bodies.read(scope, receive, partial(self._prepare, model))
         limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
         with cancel_when_caller_leaves(receive):

@@ -28,8 +28,9 @@ from app.keys import KeyRing
 from app.logs import REQUEST_ID
 
 _HOT_PATH = re.compile(
-    rb"/(?:v1/models/([A-Za-z0-9._-]+)(/versions/[A-Za-z0-9._-]+)?/forecast"
-    rb"|v2/models/([A-Za-z0-9._-]+)(/versions/[A-Za-z0-9._-]+)?/infer)"
+    rb"/(?:v1/models/([A-Za-z0-9._-]+)(?:/versions/[A-Za-z0-9._-]+)?"
+    rb"/(?:forecast|classify|regress|tag)"
+    rb"|v2/models/([A-Za-z0-9._-]+)(?:/versions/[A-Za-z0-9._-]+)?/infer)"
 )
 _PRIORITY = b'"priority"'
 _MOST_HELD_BYTES = 2**16
@@ -71,7 +72,7 @@ class Turnstile:
             caller = self._identify(headers)
         except UnauthorizedError:
             return None
-        flow = Flow((match[1] or match[3]).decode(), caller)
+        flow = Flow((match[1] or match[2]).decode(), caller)
         reason = self._pauses.reason_of(flow)
         return (flow, reason) if reason is not None else None
 
@@ -145,8 +146,8 @@ class TurnstileProtocol(HttpToolsProtocol):
         self._refusal = None
 
     def _find_refusal(self) -> tuple[Flow, OverloadedError] | None:
-        parser = self.parser
-        if self.turnstile is None or parser is None or parser.get_method() != b"POST":
+        parser = cast("Any", self.parser)  # never None while it parses
+        if self.turnstile is None or parser.get_method() != b"POST":
             return None
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         is_busy = cycle is not None and not cycle.response_complete
@@ -177,5 +178,5 @@ class TurnstileProtocol(HttpToolsProtocol):
 
 def _route_of(path: str) -> str:
     version = "/versions/{model_version}" if "/versions/" in path else ""
-    protocol, action = ("v2", "infer") if path.startswith("/v2/") else ("v1", "forecast")
+    protocol, action = path[1:3], path.rpartition("/")[2]
     return f"/{protocol}/models/{{model_name}}{version}/{action}"

@@ -69,7 +69,7 @@ class RunnerForecaster(BulkForecaster):
             runtime=f"runners on {runners.device}",
         )
         limits = _limits_of(model.config.for_model(settings), runners.device)
-        num_runners = 1 if runners.device == "cuda" else settings.runners
+        num_runners = 1 if runners.device == "cuda" else settings.num_runners
         return cls(described, runners, limits, concurrency=_BATCHES_PER_RUNNER * num_runners)
 
     @override

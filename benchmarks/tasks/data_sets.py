@@ -164,7 +164,6 @@ def _split_days(name: str, source: str, options: SequenceOptions, frame: pl.Data
 _OFFICIAL: dict[str, tuple[str, SequenceTask]] = {
     "japanese-vowels": ("JapaneseVowels", "classify"),
     "basic-motions": ("BasicMotions", "classify"),
-    "italy-power-demand": ("ItalyPowerDemand", "classify"),
     "covid-3-month": ("Covid3Month", "regress"),
     "cardano-sentiment": ("CardanoSentiment", "regress"),
 }

@@ -14,7 +14,7 @@ from models.sequences.training import SequenceTraining
 _FEW, _MANY = 500, 5000
 _SMALL, _MIDDLE, _LARGE = 32, 64, 128
 _SMALL_BATCH, _LARGE_BATCH = 32, 128
-_NOISE_OF_FEW = 0.1
+_NOISE_OF_FEW, _NOISE = 0.1, 0.2
 _LENGTH_HEADROOM = 2
 _ASKED_FOR = "as asked for"
 
@@ -31,8 +31,8 @@ def choose_config(items: ExampleSet, wanted: dict[str, Any]) -> SequenceConfig:
     suitable = {
         "hidden_size": _SMALL if is_few else _MIDDLE if count < _MANY else _LARGE,
         "num_layers": 1 if is_few else 2,
-        "pooling": None if items.task == "tag" else "mean",
-        "input_noise": _NOISE_OF_FEW if is_few else 0.0,
+        "pooling": None if items.task == "tag" else "attention",
+        "input_noise": _NOISE_OF_FEW if is_few else _NOISE,
     }
     return SequenceConfig(
         task=items.task,
@@ -98,7 +98,7 @@ def list_reasons(
 def _pooling_reason(items: ExampleSet) -> str:
     if items.task == "tag":
         return "each step has an answer of its own"
-    return "over the valid steps; others are last, max and attention"
+    return "weighs the valid steps; others are last, mean and max"
 
 
 def fields_of(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from app.gateway.main import create_app
 from app.gateway.task_routes import TASKS
 from app.gateway.task_schemas import ClassifyResponse, RegressResponse, TagResponse
 from app.runner.engine import OrtEngine
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from tests.api.raw import call
 from tests.fakes import FakeRunners, forecaster, make_card, make_sequence_card, served
 from tests.tiny_sequence_model import tiny_sequence_model
@@ -50,10 +50,20 @@ def engines() -> dict[str, OrtEngine]:
     return engines | {"single": OrtEngine.from_bytes(tiny_sequence_model("tag", ("load",)), "cpu")}
 
 
-@pytest.fixture
-def runners(engines: dict[str, OrtEngine]) -> FakeRunners:
+def make_runners(engines: dict[str, OrtEngine]) -> FakeRunners:
     versions = [served(name, 1, engine.sequence_card) for name, engine in engines.items()]
     return FakeRunners(*versions, forecaster("monthly", 1, make_card()), engines=engines)
+
+
+@pytest.fixture(scope="module")
+def app(engines: dict[str, OrtEngine]) -> FastAPI:
+    limits = load_settings(max_body_bytes=2**20, max_series=1000)
+    return create_app(limits, make_runners(engines), Drain())
+
+
+@pytest.fixture
+def runners(engines: dict[str, OrtEngine]) -> FakeRunners:
+    return make_runners(engines)
 
 
 def outputs_of(prediction: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -368,8 +378,7 @@ async def test_other_bodies_are_refused(client: AsyncClient) -> None:
     assert (answer.status_code, answer.json()["type"]) == (415, "unsupported-media-type")
 
 
-async def test_large_body_is_refused(settings: Settings, runners: FakeRunners) -> None:
-    app = create_app(settings, runners, Drain())
+async def test_large_body_is_refused(app: FastAPI) -> None:
     answer = await call(app, [b" " * 2**20] * 3, path=PATHS["classify"])
     assert (answer.status, answer.num_chunks_read) == (413, 2)
 
@@ -380,18 +389,26 @@ async def test_large_body_is_refused(settings: Settings, runners: FakeRunners) -
     ids=["overloaded", "late"],
 )
 async def test_failing_run_is_a_problem(
-    client: AsyncClient, runners: FakeRunners, error: Exception, status: int
+    runners: FakeRunners, error: Exception, status: int
 ) -> None:
     runners.error = error
-    answer = await client.post(PATHS["classify"], json=ONE)
-    assert answer.status_code == status
+    app = create_app(load_settings(), runners, Drain())
+    answer = await call(app, [json.dumps(ONE).encode()], path=PATHS["classify"])
+    assert answer.status == status
 
 
-async def test_timeout_of_the_request_counts(client: AsyncClient, runners: FakeRunners) -> None:
+async def test_no_body_is_read_while_the_caller_is_refused(runners: FakeRunners) -> None:
+    runners.room_error = OverloadedError("full")
+    answer = await call(create_app(load_settings(), runners, Drain()), [b"{}"], path=PATHS["tag"])
+    assert (answer.status, answer.num_chunks_read) == (503, 0)
+
+
+async def test_timeout_of_the_request_counts(runners: FakeRunners) -> None:
     runners.gate.clear()
-    headers = {"X-Request-Timeout-Ms": "20"}
-    answer = await client.post(PATHS["classify"], json=ONE, headers=headers)
-    assert (answer.status_code, runners.num_cancelled) == (504, 1)
+    app = create_app(load_settings(), runners, Drain())
+    body, headers = [json.dumps(ONE).encode()], {"x-request-timeout-ms": "20"}
+    answer = await call(app, body, headers, path=PATHS["classify"])
+    assert (answer.status, runners.num_cancelled) == (504, 1)
 
 
 async def test_large_answers_are_written_off_the_loop(client: AsyncClient) -> None:

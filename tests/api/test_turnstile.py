@@ -85,6 +85,12 @@ async def test_refusal_is_the_problem_that_the_application_would_answer(client: 
     }
 
 
+@pytest.mark.parametrize("task", ["classify", "versions/1/tag"])
+async def test_requests_of_other_tasks_are_refused_too(client: Client, task: str) -> None:
+    answer = await client.post(f"/v1/models/monthly/{task}", BODY)
+    assert (answer.status, answer.json()["type"]) == (503, "overloaded")
+
+
 async def test_every_refusal_has_its_own_request_id(client: Client) -> None:
     answers = [await client.post(FORECAST, BODY) for _ in range(3)]
     ids = [answer.headers["x-request-id"] for answer in answers]

@@ -13,6 +13,8 @@ from app.bulk.local import open_local
 from app.errors import ArtifactError, EngineError, ModelNotFoundError
 from app.tensors import Tensors
 from tests.bulk_runs import EngineForecaster
+from tests.e2e.service import write_model
+from tests.tiny_sequence_model import tiny_sequence_model
 
 BATCH: Tensors = {
     "past_target": np.arange(40, dtype=np.float32).reshape(2, 20),
@@ -69,4 +71,11 @@ async def test_damaged_model_is_refused(tmp_path: Path, tiny_repository: Path) -
     path.write_bytes((tiny_repository / "tiny" / "1" / MODEL_FILE).read_bytes()[:-7])
     with pytest.raises(ArtifactError):
         async with open_local(tmp_path, "tiny", workers=1, device="cpu"):
+            pass
+
+
+async def test_model_of_another_task_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_sequence_model("tag"), name="phases")
+    with pytest.raises(ArtifactError, match="no forecaster: its task is tag"):
+        async with open_local(tmp_path, "phases", workers=1, device="cpu"):
             pass

@@ -11,6 +11,7 @@ from app.artifact import MODEL_FILE
 from app.errors import ArtifactError
 from app.runner.repository import Repository
 from app.runner.vetting import Vetter
+from app.runner.vetting_process import VettingProcess
 from tests.hostile_models import aborting, hostile_files, looping, sound_plain_files, to_bytes
 from tests.tiny_artifact import tiny_artifact
 
@@ -35,8 +36,13 @@ def hostile() -> dict[str, bytes]:
     return hostile_files(tiny_artifact(), outside="/outside")
 
 
-def new_vetter(root: Path, memory: Path, timeout_s: float = TIMEOUT_S) -> Vetter:
-    return Vetter(root, max_bytes=2**28, timeout_s=timeout_s, memory=memory)
+def new_vetter(
+    root: Path,
+    memory: Path,
+    timeout_s: float = TIMEOUT_S,
+    process: VettingProcess | None = None,
+) -> Vetter:
+    return Vetter(root, max_bytes=2**28, timeout_s=timeout_s, memory=memory, process=process)
 
 
 def write(root: Path, model: bytes, version: int = 1, name: str = "tiny") -> Path:
@@ -149,6 +155,18 @@ def test_end_does_not_wait_for_files_that_are_tried(tmp_path: Path) -> None:
         vetter.look_ahead()
     with pytest.raises(ArtifactError, match="is lost"):
         vetter.read(path)
+
+
+def test_process_that_was_started_before_tries_files_and_ends_with_the_vetter(
+    root: Path, tmp_path: Path
+) -> None:
+    others = children()
+    process = VettingProcess()
+    (child,) = children() - others
+    with new_vetter(root, tmp_path / "m", process=process) as vetter:
+        vetter.read(write(root, sound_plain_files()["text"]))
+        assert children() - others == {child}
+    assert children() == others
 
 
 def test_lost_child_is_replaced(root: Path, tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ RUN_ELSEWHERE = {
     "gatecast models": "test_labels.py has the same commands, for another model",
     "gatecast train": "README.md has the first line, and test_readme.py runs it; "
     "tests/models/test_commands.py has the options of the others",
+    "MASTER_ADDR=": "tests/models/test_processes.py starts two nodes",
     "gatecast backtest": "as the first of those",
+    "gatecast score": "tests/models has the commands of tasks, for other files",
+    "gatecast export": "the same, in tests/export",
+    "gatecast serve": "every test of a real service runs it",
     "pip install ./clients/python": "tests/clients/test_install.py runs it",
 }
 """Commands that this module does not run, by how they begin, and why."""

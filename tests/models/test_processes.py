@@ -26,7 +26,7 @@ from models.shards import RowDropout, Shard, draw_like, drawing
 from models.training import TrainingOptions
 from tests import parallel_fit
 
-PATIENCE_S = 100
+PATIENCE_S = 300
 SAME_LOSS = 1e-4
 """Sums of float32 in another order, and an optimiser in which the difference grows."""
 
@@ -194,6 +194,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_processes_are_continued_by_one(
     data_file: Path, tmp_path: Path, number: signal.Signals
@@ -216,6 +217,7 @@ def test_stopped_processes_are_continued_by_one(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_nodes_train_together(data_file: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     options = ["--max-steps", "20", "--search-steps"]
@@ -234,6 +236,7 @@ def test_two_nodes_train_together(data_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_torchrun_starts_the_processes(data_file: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     options = ["--max-steps", "20"]
