@@ -1,13 +1,14 @@
 """The size of a run beyond which the machine gains nothing, found from the runs themselves."""
 
+import statistics
 from collections import deque
 
 _SMALLEST = 4
 """Smaller ones lose too much to what every run costs, whatever its size."""
-_NUM_SAMPLES = 3
+_NUM_SAMPLES = 7
 _FILLED = 0.75
 """Runs that fill less of their size tell nothing of it."""
-_GAIN = 0.95
+_GAIN = 0.98
 """A size is large enough when it is so near to the speed of the fastest one."""
 _RUNS_UNTIL_STALE = 2000
 
@@ -37,7 +38,10 @@ class BatchSizer:
         """Most rows of the next run."""
 
     def record(self, rows: int, steps: int, seconds: float) -> None:
-        """Learn from a run of so many rows and steps."""
+        """Learn from a run of so many rows and steps.
+
+        ``seconds`` hold what goes with a run as well, such as its answers: small runs pay more.
+        """
         self._num_runs += 1
         self._num_tries[self.size] += 1
         if self._num_runs > _RUNS_UNTIL_STALE:
@@ -53,9 +57,9 @@ class BatchSizer:
         for size, speeds in self._speeds.items():
             if len(speeds) < _NUM_SAMPLES and self._num_tries[size] < _NUM_SAMPLES:
                 return size
-        fastest = {size: max(speeds) for size, speeds in self._speeds.items() if speeds}
-        least = _GAIN * max(fastest.values())
-        return next(size for size, speed in fastest.items() if speed >= least)
+        usual = {size: statistics.median(runs) for size, runs in self._speeds.items() if runs}
+        least = _GAIN * max(usual.values())
+        return next(size for size, speed in usual.items() if speed >= least)
 
 
 def _sizes(most: int) -> list[int]:

@@ -172,9 +172,10 @@ class DynamicBatcher:
             self.running_since = None
         ended = self._clock()
         steps = sum(request.extent.steps for request in batch)
-        self._queue.record_run(steps, ended - started, sum(r.extent.rows for r in batch))
+        self._queue.record_run(steps, ended - started)
         if drained_at is not None:  # since then, others waited for this run alone
-            self._queue.record_drain(steps, ended - drained_at)
+            num_rows = sum(request.extent.rows for request in batch)
+            self._queue.record_drain(num_rows, steps, ended - drained_at)
         self._drained_at = ended if len(self._queue) else None
         self._metrics.observe_run(batch, ended - started)
         rows = split([request.extent for request in batch], results, self._interface)

@@ -199,14 +199,20 @@ class RequestQueue:
         """Most rows of the next run, if no request has more."""
         return self._sizer.size if self._limits.is_size_fitted else self._limits.max_batch_size
 
-    def record_run(self, steps: int, seconds: float, rows: int = 0) -> None:
+    def record_run(self, steps: int, seconds: float) -> None:
         """Learn the speed of the model from a run of so many padded steps in all."""
-        self._sizer.record(rows, steps, seconds)
         speed = steps / max(seconds, 1e-6)
         self._steps_per_s += (speed - self._steps_per_s) * (0.1 if self._steps_per_s else 1.0)
 
-    def record_drain(self, steps: int, seconds: float) -> None:
-        """Learn how fast the queue is emptied while requests wait all the time."""
+    def record_drain(self, rows: int, steps: int, seconds: float) -> None:
+        """Learn how fast the queue is emptied while requests wait all the time.
+
+        Args:
+            rows: Of one run.
+            steps: Padded ones, in all.
+            seconds: From the end of the run before to the end of this one.
+        """
+        self._sizer.record(rows, steps, seconds)
         speed = steps / max(seconds, 1e-6)
         known = self._drained_steps_per_s
         self._drained_steps_per_s += (speed - known) * (0.1 if known else 1.0)

@@ -232,7 +232,7 @@ def waiting_s(seconds: float, flow: str = "", priority: int = 0) -> PendingReque
 def slow_queue(max_wait_s: float = 2.0) -> RequestQueue:
     limits = replace(LIMITS, priority_levels=3, max_queue_wait_s=max_wait_s)
     queue = RequestQueue(limits)
-    queue.record_drain(steps=100, seconds=1.0)
+    queue.record_drain(rows=1, steps=100, seconds=1.0)
     return queue
 
 
@@ -331,8 +331,8 @@ def test_queue_that_was_emptied_takes_work_again() -> None:
 
 def test_run_is_no_larger_than_what_the_machine_gains_by() -> None:
     queue = RequestQueue(replace(LIMITS, is_size_fitted=True))
-    for rows in (8, 8, 8, 4, 4, 4):
-        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    for rows in [8] * 7 + [4] * 7:
+        queue.record_drain(rows, steps=100 * rows, seconds=float(rows))
     for _ in range(6):
         queue.put(request(10))
     assert queue.max_batch_size == 4
@@ -341,6 +341,6 @@ def test_run_is_no_larger_than_what_the_machine_gains_by() -> None:
 
 def test_size_that_was_configured_is_kept() -> None:
     queue = RequestQueue(LIMITS)
-    for rows in (8, 8, 8, 4, 4, 4):
-        queue.record_run(steps=100 * rows, seconds=float(rows), rows=rows)
+    for rows in [8] * 7 + [4] * 7:
+        queue.record_drain(rows, steps=100 * rows, seconds=float(rows))
     assert queue.max_batch_size == LIMITS.max_batch_size
