@@ -105,12 +105,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     """
     description = load_description(directory / DESCRIPTION_FILE, _Description)
     network = Forecaster(description.network)
-    try:
-        network.load_state_dict(load_weights(directory / WEIGHTS_FILE))
-    except RuntimeError as error:
-        raise InvalidInputError(
-            f"{directory / WEIGHTS_FILE} does not belong to the {DESCRIPTION_FILE} beside it"
-        ) from error
+    load_weights(network, directory / WEIGHTS_FILE, DESCRIPTION_FILE)
     return Checkpoint(
         network=network.eval(),
         freq=description.freq,
@@ -140,7 +135,21 @@ def load_description(path: Path, kind: type[_Kind]) -> _Kind:
         raise InvalidInputError(f"{path} is not of this format: {place}: {first['msg']}") from error
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(network: nn.Module, path: Path, description_file: str) -> None:
+    """Load the weights of a checkpoint into a network that was made by its description.
+
+    Raises:
+        InvalidInputError: The file is missing or damaged, or does not belong to the description.
+    """
+    try:
+        network.load_state_dict(_read_weights(path))
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{path} does not belong to the {description_file} beside it"
+        ) from error
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint onto the CPU.
 
     Raises:

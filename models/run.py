@@ -73,17 +73,25 @@ def prepare_directory(plan: Plan, directory: Path) -> bool:
         InvalidInputError: It holds a finished forecaster, or the unfinished work of another plan.
     """
     check_free(directory)
-    work = directory / WORK_DIRECTORY
-    begun = work / _PLAN_FILE
+    return begin_work(directory / WORK_DIRECTORY / _PLAN_FILE, plan.digest)
+
+
+def begin_work(begun: Path, digest: str) -> bool:
+    """Note in the file ``begun`` whose work its folder holds; return whether there is some already.
+
+    Raises:
+        InvalidInputError: The folder holds the unfinished work of a plan of another ``digest``.
+    """
+    work = begun.parent
     if begun.exists():
-        if json.loads(begun.read_text())["digest"] != plan.digest:
+        if json.loads(begun.read_text())["digest"] != digest:
             raise InvalidInputError(
-                f"{directory} holds unfinished training with other data or options; "
+                f"{work.parent} holds unfinished training with other data or options; "
                 "--overwrite begins anew"
             )
         return any(work.glob("*.ckpt"))
     work.mkdir(parents=True, exist_ok=True)
-    begun.write_text(json.dumps({"digest": plan.digest}))
+    begun.write_text(json.dumps({"digest": digest}))
     return False
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from app.artifact import TaskAccuracy, Training
-from app.errors import InvalidInputError
 from models.checkpoint import load_description, load_weights, write_checkpoint
 from models.sequences.config import SequenceConfig
 from models.sequences.network import SequenceNetwork
@@ -95,12 +94,7 @@ def load_sequence_checkpoint(directory: Path) -> SequenceCheckpoint:
     """
     description = load_description(directory / DESCRIPTION_FILE, _Description)
     network = SequenceNetwork(description.network)
-    try:
-        network.load_state_dict(load_weights(directory / WEIGHTS_FILE))
-    except RuntimeError as error:
-        raise InvalidInputError(
-            f"{directory / WEIGHTS_FILE} does not belong to the {DESCRIPTION_FILE} beside it"
-        ) from error
+    load_weights(network, directory / WEIGHTS_FILE, DESCRIPTION_FILE)
     return SequenceCheckpoint(
         network=network.eval(),
         max_length=description.max_length,

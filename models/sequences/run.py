@@ -11,7 +11,7 @@ from rich.console import Console
 from app.artifact import Training
 from app.errors import InvalidInputError
 from models.picture import draw_learning_curve
-from models.run import PICTURE_FILE, WORK_DIRECTORY
+from models.run import PICTURE_FILE, WORK_DIRECTORY, begin_work
 from models.sequences.checkpoint import (
     DESCRIPTION_FILE,
     SequenceCheckpoint,
@@ -84,16 +84,7 @@ def prepare_directory(plan: SequencePlan, directory: Path, *, overwrite: bool) -
     for name in (DESCRIPTION_FILE, _FORECASTER_FILE):
         if (directory / name).exists():
             raise InvalidInputError(f"{directory} holds a trained model; choose another --output")
-    if begun.exists():
-        if json.loads(begun.read_text())["digest"] != plan.digest:
-            raise InvalidInputError(
-                f"{directory} holds unfinished training with other data or options; "
-                "--overwrite begins anew"
-            )
-        return any(work.glob("*.ckpt"))
-    work.mkdir(parents=True, exist_ok=True)
-    begun.write_text(json.dumps({"digest": plan.digest}))
-    return False
+    return begin_work(begun, plan.digest)
 
 
 def train_sequences(
