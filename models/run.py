@@ -23,6 +23,7 @@ PICTURE_FILE = "learning_curve.png"
 WORK_DIRECTORY = "training"
 STORE_DIRECTORY = "training-series"
 _PLAN_FILE = "plan.json"
+_SEQUENCES_FILE = "sequences.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,15 @@ class Plan:
 
 
 def check_free(directory: Path) -> None:
-    """Check that ``directory`` holds no finished forecaster.
+    """Check that ``directory`` holds no finished model.
 
     Raises:
         InvalidInputError: It does.
     """
     if (directory / DESCRIPTION_FILE).exists():
         raise InvalidInputError(f"{directory} holds a trained forecaster; --overwrite replaces it")
+    if (directory / _SEQUENCES_FILE).exists():
+        raise InvalidInputError(f"{directory} holds a trained model; choose another --output")
 
 
 def prepare_directory(plan: Plan, directory: Path) -> bool:

@@ -181,6 +181,14 @@ def test_directory_with_a_forecaster_is_not_overwritten(
     assert not prepare_directory(plan, tmp_path)
 
 
+def test_directory_with_a_model_of_sequences_is_left_alone(
+    waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "sequences.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match="another --output"):
+        prepare_directory(Plan(waves, tiny_config, short_training), tmp_path)
+
+
 def test_unfinished_work_of_another_plan_is_refused(
     waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
 ) -> None:
