@@ -152,6 +152,7 @@ class Card(_Frozen):
 
 SequenceTask = Literal["classify", "regress", "tag"]
 """One class of a sequence, numbers of a sequence, or one class of each of its steps."""
+Task = Literal["forecast"] | SequenceTask
 
 
 class TaskAccuracy(_Frozen):

@@ -136,7 +136,7 @@ class ForecastEndpoints:
     def _find(self, scope: Scope, model_name: str, model_version: str | None) -> Forecaster:
         if model_version is None:
             model_version = self._catalog.draw(model_name, header_of(scope, TRAFFIC_KEY))
-        model = self._catalog.find_forecaster(model_name, model_version)
+        model = self._catalog.find_able("forecast", model_name, model_version)
         exchange = exchange_of(scope)
         exchange.name_model(model.model_name, model.model_version, model.digest)
         return model

@@ -107,7 +107,7 @@ class TaskEndpoints:
     def _find(self, scope: Scope, model_name: str, model_version: str | None) -> SequenceModel:
         if model_version is None:
             model_version = self._catalog.draw(model_name, header_of(scope, TRAFFIC_KEY))
-        model = self._catalog.find_sequence_model(model_name, model_version, self._task)
+        model = self._catalog.find_able(self._task, model_name, model_version)
         exchange_of(scope).name_model(model.model_name, model.model_version, model.digest)
         return model
 
