@@ -14,8 +14,8 @@ from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_body
 from app.gateway.exchange import exchange_of, owner_of
-from app.gateway.forecast import ModelName
 from app.gateway.openapi import problem_responses
+from app.gateway.parameters import ModelName
 from app.gateway.stream_schemas import (
     Observations,
     StreamDescription,
