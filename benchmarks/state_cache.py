@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.artifact import relative_error
+from app.artifact.golden_case import relative_error
 from benchmarks.environment import describe_environment
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving, write_model

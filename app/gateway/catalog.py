@@ -6,7 +6,9 @@ from typing import Generic, Literal, cast, overload
 
 from typing_extensions import TypeVar
 
-from app.artifact import AnyCard, Card, SequenceCard, SequenceTask, Task
+from app.artifact.card import Card
+from app.artifact.metadata import AnyCard, Task
+from app.artifact.sequence_card import SequenceCard, SequenceTask
 from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.gateway.forecast_schemas import Note
 
 _SEASONS = 2

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency, format_stamps, parse_stamp
 from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError, InvalidSeriesError

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency, format_stamps, parse_stamp
 from app.errors import InvalidInputError, StreamConflictError
 from app.gateway.catalog import Forecaster

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 from typing_extensions import override
 
-from app.artifact import SequenceCard, SequenceTask
+from app.artifact.sequence_card import SequenceCard, SequenceTask
 from app.gateway.bodies import Bodies
 from app.gateway.catalog import Catalog, SequenceModel
 from app.gateway.decoding import decode_body

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
+from app.artifact.directory import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
 from app.errors import ArtifactError, ConfigError, ModelNotFoundError, StartupError
 from app.model_config import CONFIG_FILE, ModelConfig, load_config
 from app.runner.engine import Device, OrtEngine

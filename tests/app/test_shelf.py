@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.errors import (
     ConfigError,
     InvalidInputError,

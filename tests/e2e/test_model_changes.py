@@ -14,7 +14,7 @@ import pytest
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving, serving_at_full_speed, write_model
 from tests.e2e.traffic import BODY, path_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
