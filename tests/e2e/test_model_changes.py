@@ -127,6 +127,20 @@ async def test_polled_folder_is_followed(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_runner_that_comes_back_sees_what_was_published_meanwhile(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_artifact(context_length=512))
+    async with (
+        serving(tmp_path, model_control="poll", poll_interval_s=0.1) as service,
+        Client(service.port) as client,
+    ):
+        (runner,) = service.runners
+        os.kill(runner, signal.SIGKILL)
+        publish(tmp_path, 2, tiny_artifact(context_length=512))
+        async with asyncio.timeout(30):
+            while (await client.post(FORECAST, BODY)).json().get("model_version") != 2:
+                await asyncio.sleep(0.05)
+
+
 async def test_replaced_runner_serves_what_the_lost_one_served(tmp_path: Path) -> None:
     for name in ("tiny", "other"):
         write_model(tmp_path, tiny_artifact(context_length=512), name=name)
