@@ -277,7 +277,10 @@ def _to_record(stream: Stream) -> bytes:
 
 
 def _to_stream(record: bytes, updated_at_ms: bytes) -> Stream:
-    kept = _record_decoder.decode(record)
+    try:
+        kept = _record_decoder.decode(record)
+    except msgspec.DecodeError as error:
+        raise StreamLostError("what Redis keeps of the stream can not be read") from error
     tail = np.frombuffer(kept.tail, "<f4")
     return Stream(
         kept.step, tail, kept.start, kept.freq, kept.covariates, int(updated_at_ms) / 1000

@@ -75,6 +75,17 @@ async def test_stream_that_redis_drops_is_lost(redis_server: RedisServer) -> Non
         assert await kept.put(KEY, stream(1))
 
 
+async def test_stream_that_can_not_be_read_is_lost(redis_server: RedisServer) -> None:
+    async with opened(store(redis_server.url)) as kept:
+        await kept.put(KEY, stream(1))
+        with redis_server.client() as client:
+            client.hset("gatecast:{streams:a}:stream:monthly/one", "record", "something else")
+        with pytest.raises(StreamLostError, match="can not be read"):
+            await kept.get(KEY)
+        assert not await kept.put(KEY, stream(1, 2))
+        assert (await kept.get(KEY)).step == 2
+
+
 async def test_redis_that_goes_and_comes_back_keeps_streams(own_redis: RedisServer) -> None:
     async with opened(store(own_redis.url)) as kept:
         await kept.put(KEY, stream(1))
