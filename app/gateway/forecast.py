@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import orjson
@@ -168,7 +168,7 @@ def encode_forecast_series(
     forecast: Forecast, translate: Callable[[InvalidInputError], InvalidInputError] | None = None
 ) -> list[dict[str, Any]]:
     """Return a ``SeriesForecast`` for each series; ``translate`` words errors otherwise."""
-    names = [repr(level) for level in forecast.quantile_levels]
+    names = _names_of(forecast.quantile_levels)
     contents: list[dict[str, Any]] = []
     for position, item_id in enumerate(forecast.item_ids):
         content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
@@ -178,6 +178,11 @@ def encode_forecast_series(
             content |= _series_content(forecast.series[position], names)
         contents.append(content)
     return contents
+
+
+@lru_cache(maxsize=256)
+def _names_of(levels: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(map(repr, levels))
 
 
 def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:

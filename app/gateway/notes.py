@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from app.artifact import Card
 from app.gateway.forecast_schemas import Note
+from app.tensors import is_plain
 
 _SEASONS = 2
 _LEAST_VALUES = 3
@@ -19,14 +20,21 @@ def list_notes(target: NDArray[np.float32], card: Card, horizon: int) -> tuple[N
         card: The model.
         horizon: Steps asked for.
     """
-    observed = np.flatnonzero(~np.isnan(target))
+    num_observed, length = _count_observed(target)
     enough = min(max(_SEASONS * card.season, _LEAST_VALUES), card.context_length)
-    length = len(target) - int(observed[0])
     notes: list[Note] = []
-    if observed.size < enough:
+    if num_observed < enough:
         notes.append("short_history")
-    if length - observed.size > _MISSING_SHARE * length:
+    if length - num_observed > _MISSING_SHARE * length:
         notes.append("many_missing")
     if horizon > card.horizon:
         notes.append("extrapolated_horizon")
     return tuple(notes)
+
+
+def _count_observed(target: NDArray[np.float32]) -> tuple[int, int]:
+    """Return how many values are there, and how many steps there are since the first of them."""
+    if is_plain(target):
+        return len(target), len(target)
+    observed = np.flatnonzero(~np.isnan(target))
+    return observed.size, len(target) - int(observed[0])
