@@ -1,6 +1,5 @@
 """Named NumPy arrays, the one currency between protocols, batcher and engine."""
 
-import math
 import struct
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -49,8 +48,6 @@ NUMPY_DTYPES: dict[Datatype, np.dtype[Any]] = {
 DATATYPES: dict[np.dtype[Any], Datatype] = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
 _LENGTH = struct.Struct("<I")
-_MOST_SQUARES = 8192
-"""For more of them, libraries start threads."""
 
 
 def to_float32(values: Sequence[float | None]) -> NDArray[np.float32]:
@@ -61,14 +58,6 @@ def to_float32(values: Sequence[float | None]) -> NDArray[np.float32]:
     except (struct.error, OverflowError):
         with np.errstate(over="ignore"):
             return np.array(values, np.float32)
-
-
-def is_plain(values: NDArray[np.float32]) -> bool:
-    """Whether numbers ``(time,)`` are all there and of usual size; False says nothing.
-
-    In one pass: the sum of squares is not finite where one is missing or beyond 1e19.
-    """
-    return len(values) <= _MOST_SQUARES and math.isfinite(np.dot(values, values))
 
 
 def tensor_bytes(tensor: NDArray[Any]) -> memoryview:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidInputError
 from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
-from app.tensors import LARGEST_MAGNITUDE, is_plain, to_float32
+from app.tensors import LARGEST_MAGNITUDE, to_float32
 
 _Column = TypeVar("_Column")
 
@@ -47,9 +47,10 @@ def to_numbers(
         InvalidInputError: A number is too large.
     """
     array = to_float32(values)
-    if is_plain(array):
-        return array
-    too_large = np.abs(array) > LARGEST_MAGNITUDE
+    sizes = np.abs(array)
+    if np.count_nonzero(sizes <= LARGEST_MAGNITUDE) == len(array):
+        return array  # the usual case, told in half the time
+    too_large = sizes > LARGEST_MAGNITUDE
     if too_large.any():
         place = pointer if is_single else f"{pointer}/{int(too_large.argmax())}"
         raise InvalidInputError(OUT_OF_RANGE, place)

@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from app.artifact import Card
 from app.gateway.forecast_schemas import Note
-from app.tensors import is_plain
 
 _SEASONS = 2
 _LEAST_VALUES = 3
@@ -34,7 +33,8 @@ def list_notes(target: NDArray[np.float32], card: Card, horizon: int) -> tuple[N
 
 def _count_observed(target: NDArray[np.float32]) -> tuple[int, int]:
     """Return how many values are there, and how many steps there are since the first of them."""
-    if is_plain(target):
+    missing = np.isnan(target)
+    num_missing = np.count_nonzero(missing)
+    if not num_missing:
         return len(target), len(target)
-    observed = np.flatnonzero(~np.isnan(target))
-    return observed.size, len(target) - int(observed[0])
+    return len(target) - num_missing, len(target) - int(missing.argmin())

@@ -1,6 +1,7 @@
 """From a decoded request to rows that a model can run; each wrong series is refused for itself."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from app.gateway.forecast_schemas import ForecastRequest, Note, Series
 from app.gateway.notes import list_notes
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
-from app.tensors import is_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.f
     if not values:
         raise InvalidInputError("target must have at least 1 value", pointer)
     array = to_numbers(values, pointer)[-kept:]
-    if not is_plain(array) and np.isnan(array).all():
+    if math.isnan(array[-1]) and np.isnan(array).all():
         raise InvalidInputError(
             f"target must have at least 1 value that is not null among its last {kept}", pointer
         )
