@@ -26,6 +26,7 @@ from app.lifeline import (
 )
 from app.logs import configure_logging
 from app.model_config import ModelConfig
+from app.niceness import give_way
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
@@ -80,6 +81,8 @@ def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
             lifeline.report(ReadyReport(failure=str(error)))
             sys.exit(STARTUP_FAILURE_STATUS)
         runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+        if device == "cpu":  # what feeds a GPU must not wait
+            give_way(settings.runner_niceness)
         uvloop.run(_serve(runner, vetter, models, note=note))
 
 
