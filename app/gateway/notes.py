@@ -34,7 +34,7 @@ def list_notes(target: NDArray[np.float32], card: Card, horizon: int) -> tuple[N
 def _count_observed(target: NDArray[np.float32]) -> tuple[int, int]:
     """Return how many values are there, and how many steps there are since the first of them."""
     missing = np.isnan(target)
-    num_missing = np.count_nonzero(missing)
+    num_missing = int(np.count_nonzero(missing))
     if not num_missing:
         return len(target), len(target)
     return len(target) - num_missing, len(target) - int(missing.argmin())

@@ -33,7 +33,7 @@ _CONFIG = NetworkConfig(
     quantile_levels=(0.1, 0.5, 0.9),
 )
 _OPTIONS = TrainingOptions(
-    max_steps=10,
+    max_steps=20,
     steps_per_check=10,
     fixed_steps=True,
     batch_size=16,
