@@ -37,7 +37,7 @@ from benchmarks.serving.cases import ALL, CASES, LENGTH, STARTER, Case, compare
 from benchmarks.serving.load import make_histories
 from benchmarks.serving.models import lstm_model
 from benchmarks.serving.rates import Bench, ClosedLoop, Row
-from benchmarks.serving.raw import RawModel
+from benchmarks.serving.raw import Cost, RawModel
 from benchmarks.serving.servers import (
     CACHE,
     LOAD_CORE,
@@ -65,7 +65,8 @@ def measure_limits(seconds: float) -> dict[str, dict[str, float]]:
     with pinned(SERVER_CORE):
         return {
             name: {
-                str(n): round(model.measure(make_histories(n, LENGTH), seconds), 1) for n in BATCHES
+                str(n): round(model.measure(make_histories(n, LENGTH), seconds).per_s, 1)
+                for n in BATCHES
             }
             for name, model in models.items()
         }
@@ -98,7 +99,7 @@ class CaseBenchmark:
     async def _measure_case(self, case: Case, servers: Mapping[str, Server]) -> None:
         load = ClosedLoop(case.requests(), case.num_clients, case.model_name)
         rows: dict[str, Row] = {}
-        raws: list[float] = []
+        raws: list[Cost] = []
         for name, server in servers.items():
             with pinned(LOAD_CORE):
                 await load.warm_up(server, self._bench.warm_up_s, is_checked=name != "floor")
@@ -116,11 +117,11 @@ class CaseBenchmark:
             }
             _print(rows[name])
         self.rows += rows.values()
-        comparison = compare(case, sum(raws) / len(raws) if raws else None, rows)
+        comparison = compare(case, raws, rows)
         self.comparisons.append(comparison)
         _print({"-> gatecast": "", **comparison})
 
-    def _measure_raw(self, case: Case) -> list[float]:
+    def _measure_raw(self, case: Case) -> list[Cost]:
         batch = case.limit_input()
         if batch is None:
             return []

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.serving import forecaster
 from benchmarks.serving.load import Request, make_histories, native_requests, tensor_requests
-from benchmarks.serving.rates import Row
-from benchmarks.serving.raw import RawModel
+from benchmarks.serving.rates import Row, cpu_us_of
+from benchmarks.serving.raw import Cost, RawModel
 from benchmarks.serving.servers import ROOT
 
 LENGTH = 96
@@ -81,27 +81,36 @@ CASES = [
 ]
 
 
-def compare(case: Case, raw: float | None, rows: Mapping[str, Row]) -> Row:
+def compare(case: Case, raw: Sequence[Cost], rows: Mapping[str, Row]) -> Row:
     """Set gatecast beside the limits and Triton.
 
     Args:
         case: What was asked.
-        raw: Series a second of ONNX Runtime alone, in the same minute.
+        raw: What ONNX Runtime alone cost just before and after.
         rows: What was measured, by server.
     """
     own = rows["gatecast"]
     speed: float = own["requests/s"]
     row: Row = {"model": case.model, "case": case.name, "clients": case.num_clients}
-    if raw is not None:
-        row["raw, series/s"] = round(raw, 1)
-        if case.rows > 1 or "floor" in rows:
-            floor_s = 1 / rows["floor"]["requests/s"] if "floor" in rows else 0.0
-            row["share of the limit"] = round(speed * (case.rows / raw + floor_s), 3)
+    if raw:
+        row |= _shares(case, raw, rows)
     if "triton" in rows:
         row["times Triton"] = round(speed / rows["triton"]["requests/s"], 3)
         row["p50, times Triton's"] = round(own["p50 ms"] / rows["triton"]["p50 ms"], 3)
     row["p99, times clients / speed"] = round(own["p99 ms"] * speed / case.num_clients / 1000, 2)
     return row
+
+
+def _shares(case: Case, raw: Sequence[Cost], rows: Mapping[str, Row]) -> Row:
+    """Compare with one request's cost in ONNX Runtime and, where it was measured, of the floor."""
+    own, floor = rows["gatecast"], rows.get("floor", {"requests/s": np.inf, "server us": 0.0})
+    wall_us = case.rows * np.mean([cost.wall_us for cost in raw]) + 1e6 / floor["requests/s"]
+    cpu_us = case.rows * np.mean([cost.cpu_us for cost in raw]) + floor["server us"]
+    return {
+        "raw, series/s": round(float(np.mean([cost.per_s for cost in raw])), 1),
+        "share of the limit": round(float(own["requests/s"] * wall_us / 1e6), 3),
+        "the same by processor time": round(float(cpu_us / cpu_us_of(own)), 3),
+    }
 
 
 @cache

@@ -15,7 +15,7 @@ from benchmarks.serving.servers import CACHE, ROOT
 NAME = "forecaster"
 HIDDEN_SIZE = 128
 NUM_LAYERS = 2
-CONTEXT_LENGTH = 1024
+CONTEXT_LENGTH = 640
 
 _MAKER = "benchmarks.serving.making"
 _SOURCES = (

@@ -68,9 +68,15 @@ def cpu_us(used: Mapping[str, float], num_requests: float) -> Figures:
     }
 
 
+def cpu_us_of(rates: Mapping[str, float]) -> float:
+    """Return the processor time of all kinds of process together."""
+    return sum(rates.get(f"{kind} us", 0.0) for kind in ("server", "gateway", "runner"))
+
+
 def _rates(sent: Figures, used: Mapping[str, float], done: Figures) -> Figures:
+    num_good = sent["requests"] - sent["errors"]
     rates = {
-        "requests/s": round(sent["requests"] / sent["seconds"], 1),
+        "requests/s": round(num_good / sent["seconds"], 1),
         "p50 ms": round(sent["p50 ms"], 2),
         "p99 ms": round(sent["p99 ms"], 2),
         "errors": int(sent["errors"]),

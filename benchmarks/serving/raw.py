@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,19 @@ from app.tensors import Tensors
 from benchmarks.serving.models import lstm_model
 
 _LEAST_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Microseconds a series, on the clock and of the processor."""
+
+    wall_us: float
+    cpu_us: float
+
+    @property
+    def per_s(self) -> float:
+        """Series a second."""
+        return 1e6 / self.wall_us
 
 
 class RawModel:
@@ -58,14 +72,14 @@ class RawModel:
         (forecast,) = self._session.run([self._output], self._feeds_of(history))
         return np.asarray(forecast)
 
-    def measure(self, history: NDArray[np.float32], seconds: float) -> float:
-        """Return series a second when the same ``history`` is run again and again."""
+    def measure(self, history: NDArray[np.float32], seconds: float) -> "Cost":
+        """Return what one series costs when the same ``history`` is run again and again."""
         feeds = self._feeds_of(history)
         self._session.run([self._output], feeds)
-        durations: list[float] = []
+        spent: list[tuple[float, float]] = []
         deadline = time.perf_counter() + seconds
-        while len(durations) < _LEAST_RUNS or time.perf_counter() < deadline:
-            started = time.perf_counter()
+        while len(spent) < _LEAST_RUNS or time.perf_counter() < deadline:
+            wall, cpu = time.perf_counter(), time.thread_time()
             self._session.run([self._output], feeds)
-            durations.append(time.perf_counter() - started)
-        return len(history) / float(np.median(durations))
+            spent.append((time.perf_counter() - wall, time.thread_time() - cpu))
+        return Cost(*(1e6 * np.median(spent, axis=0) / len(history)).tolist())
