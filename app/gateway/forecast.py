@@ -1,6 +1,7 @@
 """The native forecast API: bytes to a request, a forecast to bytes."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -120,7 +121,7 @@ def encode_forecast_series(
     forecast: Forecast, translate: Callable[[InvalidInputError], InvalidInputError] | None = None
 ) -> list[dict[str, Any]]:
     """Return a ``SeriesForecast`` for each series; ``translate`` words errors otherwise."""
-    names = [repr(level) for level in forecast.quantile_levels]
+    names = _names_of(forecast.quantile_levels)
     contents: list[dict[str, Any]] = []
     for position, item_id in enumerate(forecast.item_ids):
         content: dict[str, Any] = {} if item_id is None else {"item_id": item_id}
@@ -130,6 +131,11 @@ def encode_forecast_series(
             content |= _series_content(forecast.series[position], names)
         contents.append(content)
     return contents
+
+
+@lru_cache(maxsize=256)
+def _names_of(levels: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(map(repr, levels))
 
 
 def _series_content(one: SeriesQuantiles, names: Sequence[str]) -> dict[str, Any]:
