@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from benchmarks.serving.servers import CACHE, ROOT
 
 NAME = "forecaster"
@@ -21,7 +21,7 @@ _MAKER = "benchmarks.serving.making"
 _SOURCES = (
     ROOT / "models",
     ROOT / "export",
-    ROOT / "app" / "artifact.py",
+    ROOT / "app" / "artifact",
     Path(__file__),
     Path(__file__).with_name("making.py"),
 )
