@@ -18,6 +18,17 @@ from benchmarks.tasks.data_sets import TaskSet
 from models.sequences.examples import ExampleSet
 
 BLOCKS = 4
+_ALONE: dict[str, Any] = {"num_members": 1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "little noise, alone": _ALONE | {"input_noise": 0.1, "level_noise": 0.0},
+    "more noise, alone": _ALONE | {"level_noise": 0.0},
+    "noise of levels too, alone": _ALONE,
+    "defaults": {},
+    "defaults, GRU": {"cell": "gru"},
+    **{f"defaults, pooling {name}": {"pooling": name} for name in ("last", "mean", "max")},
+}
+"""Fields of ``SequenceConfig`` and ``SequenceTraining`` that differ from the defaults."""
+
 _DAYS_OF_WEEK = 7
 
 
