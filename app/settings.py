@@ -57,13 +57,14 @@ class Settings(BaseSettings):
         1,
         ge=0,
         le=256,
-        description="Processes that run models on the CPU, 0: one a core; on CUDA there is one.",
+        description="Processes that run models on the CPU, 0: one a core; on CUDA one a GPU.",
     )
     runner_niceness: int = Field(
         5,
         ge=0,
         le=19,
-        description="How far runners on the CPU give way to gateways where cores are short, as nice.",
+        description="How far runners on the CPU give way to gateways where cores are short,"
+        " as nice.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; `cuda` refuses to start without CUDA."

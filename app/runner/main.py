@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -31,6 +33,8 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
 from app.runner.ledger import Ledger
+from app.runner.loading import load_engine
+from app.runner.place import Place
 from app.runner.polling import Poller
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
@@ -50,13 +54,25 @@ _LOST_STATUS = 70
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """What knows of CUDA: whether it opens here, and how a model is opened on a device."""
+
+    has_cuda: Callable[[], bool] = cuda_is_usable
+    load: Callable[..., OrtEngine] = load_engine
+
+
+def main(
+    arguments: argparse.Namespace, process: VettingProcess | None, opener: Opener | None = None
+) -> None:
     """Run until told to stop; an error at start goes to the supervisor, with status 78.
 
     Args:
         arguments: Those of ``app.runner.start``.
         process: What tries model files, where it was started already.
+        opener: What opens models; None opens them really.
     """
+    opener = opener or Opener()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
     with ExitStack() as stack:
@@ -65,22 +81,24 @@ def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
             configure_logging(settings)
             vetter = stack.enter_context(_vetter_of(settings, arguments.socket, process))
             vetter.look_ahead()
-            device, note = choose_device(settings.device, cuda_is_usable)
-            if device == "cuda" and arguments.index > 0:
-                sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
+            device, note = choose_device(settings.device, opener.has_cuda)
+            place = Place(arguments.index, arguments.gpus, settings.num_runners, device)
+            if not place.is_needed:
+                sys.exit(NOT_NEEDED_STATUS)
             if arguments.restarts:
                 metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
             repository = Repository(
                 settings.model_repository,
                 device,
-                gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                gpu=place.gpu,
                 read_model=vetter.read,
+                load=partial(opener.load, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes),
             )
             models = load_first(repository, _memory_of(arguments.socket))
         except StartupError as error:
             lifeline.report(ReadyReport(failure=str(error)))
             sys.exit(STARTUP_FAILURE_STATUS)
-        runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+        runner = _Runner(settings, repository, place, lifeline, socket=arguments.socket)
         if device == "cpu":  # what feeds a GPU must not wait
             give_way(settings.runner_niceness)
         uvloop.run(_serve(runner, vetter, models, note=note))
@@ -111,14 +129,15 @@ class _Runner:
         self,
         settings: Settings,
         repository: Repository,
-        device: Device,
+        place: Place,
         lifeline: Lifeline,
         *,
         socket: Path,
     ) -> None:
         self._settings = settings
         self._repository = repository
-        self._device: Device = device
+        self._place = place
+        self._device: Device = place.device
         self._lifeline = lifeline
         self._socket = socket
         self._ledger = Ledger(statistics_file(socket))
@@ -140,6 +159,7 @@ class _Runner:
             server = RunnerServer(
                 shelf, self._device, self._sequences(), self._ledger, self._histories()
             )
+            server.num_runners = self._place.num_runners
             for loaded in models:
                 await shelf.put(loaded)
             await server.listen(self._socket)
