@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     gpu_mem_limit_bytes: int = Field(
         0, ge=0, description="Most GPU memory of the ONNX Runtime arena; 0 sets no limit."
     )
+    gpu_buckets: bool = Field(
+        default=True,
+        description="Whether runs on CUDA are padded to few fixed sizes, run before they serve.",
+    )
     api_keys_file: Path | None = Field(
         None, description="File of hashed API keys, made by `gatecast keys`."
     )

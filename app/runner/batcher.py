@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Self
 
 from app import metrics
@@ -19,6 +20,7 @@ from app.errors import (
     OverloadedError,
     ShuttingDownError,
 )
+from app.runner.buckets import Buckets
 from app.runner.engine import Engine
 from app.runner.merging import merge, split
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
@@ -65,6 +67,7 @@ class DynamicBatcher:
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits
+        self._buckets = self._make_buckets()
         self._executor = executor
         self._clock = clock
         self._queue = RequestQueue(limits)
@@ -90,6 +93,7 @@ class DynamicBatcher:
     def change_limits(self, limits: BatchLimits) -> None:
         """Go on within other bounds; the run under way and what waits are not touched."""
         self._limits = limits
+        self._buckets = self._make_buckets()
         self._queue.change_limits(limits)
 
     def submit(self, request: PendingRequest) -> None:
@@ -248,10 +252,22 @@ class DynamicBatcher:
         return self._interface.join_rows(parts)
 
     async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        run = (
+            self._engine.run if self._buckets is None else partial(self._run_padded, self._buckets)
+        )
         if self._executor is None:
-            return self._engine.run(inputs, outputs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+            return run(inputs, outputs)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, run, inputs, outputs
+        )
+
+    def _run_padded(self, buckets: Buckets, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        return buckets.cut(self._engine.run(buckets.pad(inputs), outputs), inputs)
+
+    def _make_buckets(self) -> Buckets | None:
+        if not self._limits.has_buckets or not Buckets.fit(self._interface):
+            return None
+        return Buckets(self._interface, self._limits.max_batch_size)
 
 
 def _for_callers(error: EngineError) -> GatecastError:

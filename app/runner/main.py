@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -181,10 +181,15 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
-            limits_of=lambda config: _limits_of(config, self._settings),
+            limits_of=self._limits_of,
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
+
+    def _limits_of(self, config: ModelConfig) -> BatchLimits:
+        on_cuda = self._device == "cuda" and config.device != "cpu"
+        has_buckets = on_cuda and self._settings.gpu_buckets
+        return replace(_limits_of(config, self._settings), has_buckets=has_buckets)
 
     def _batcher(
         self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
