@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         default=True,
         description="Whether runs on CUDA are padded to few fixed sizes, run before they serve.",
     )
+    gpu_io_binding: bool = Field(
+        default=False,
+        description="Whether runs on CUDA copy from and to host memory that stays in its place.",
+    )
     api_keys_file: Path | None = Field(
         None, description="File of hashed API keys, made by `gatecast keys`."
     )

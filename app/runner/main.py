@@ -92,7 +92,11 @@ def main(
                 device,
                 gpu=place.gpu,
                 read_model=vetter.read,
-                load=partial(opener.load, gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes),
+                load=partial(
+                    opener.load,
+                    gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                    has_bindings=settings.gpu_io_binding,
+                ),
             )
             models = load_first(repository, _memory_of(arguments.socket))
         except StartupError as error:

@@ -15,11 +15,13 @@ def load_runner() -> Callable[..., None]:
     return partial(run, opener=Opener(has_cuda=lambda: True, load=load_as_on_cuda))
 
 
-def load_as_on_cuda(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
+def load_as_on_cuda(model: bytes, device: Device, **_options: object) -> OrtEngine:
+    from app.runner.binding import Bindings  # noqa: PLC0415
     from app.runner.loading import load_engine  # noqa: PLC0415
 
-    engine = load_engine(model, "cpu", gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+    engine = load_engine(model, "cpu")
     if device == "cuda":
+        engine.bind(Bindings(engine.session))
         engine.providers = ["CUDAExecutionProvider", *engine.providers]
     return engine
 
