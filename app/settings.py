@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     gpu_mem_limit_bytes: int = Field(
         0, ge=0, description="Most GPU memory of the ONNX Runtime arena; 0 sets no limit."
     )
+    gpu_run_slots: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Runs on one GPU at a time, so that the next one's copies overlap.",
+    )
     gpu_buckets: bool = Field(
         default=True,
         description="Whether runs on CUDA are padded to few fixed sizes, run before they serve.",

@@ -157,7 +157,8 @@ class _Runner:
             ):  # the loop turns while the GPU runs, and a CPU model beside it
                 devices: tuple[Device, ...] = ("cuda", "cpu")
                 self._executors = {
-                    d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
+                    d: stack.enter_context(ThreadPoolExecutor(self._num_slots(d), d))
+                    for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
             server = RunnerServer(
@@ -191,9 +192,11 @@ class _Runner:
         )
 
     def _limits_of(self, config: ModelConfig) -> BatchLimits:
-        on_cuda = self._device == "cuda" and config.device != "cpu"
-        has_buckets = on_cuda and self._settings.gpu_buckets
-        return replace(_limits_of(config, self._settings), has_buckets=has_buckets)
+        limits = _limits_of(config, self._settings)
+        if self._device == "cpu" or config.device == "cpu":
+            return limits
+        num_slots = self._num_slots("cuda")
+        return replace(limits, has_buckets=self._settings.gpu_buckets, num_slots=num_slots)
 
     def _batcher(
         self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
@@ -208,6 +211,9 @@ class _Runner:
         batcher.lost = _end_lost
         batcher.statistics = self._ledger.find(model_name, model_version)
         return batcher
+
+    def _num_slots(self, device: Device) -> int:
+        return self._settings.gpu_run_slots if device == "cuda" else 1
 
     def _sequences(self) -> Sequences:
         return Sequences(
