@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.interface import BATCH, Interface, steps_beyond
 from app.runner.page_locking import lock_pages, make_buffer
 from app.tensors import NUMPY_DTYPES, Tensors

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.interface import BATCH, Interface, steps_beyond
 from app.runner.merging import own_part
 from app.tensors import Tensors

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.errors import EngineError
 from app.interface import Interface
 from app.runner.binding import Bindings

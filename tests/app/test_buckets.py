@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.runner.batcher import DynamicBatcher
 from app.runner.buckets import Buckets
 from app.runner.engine import OrtEngine

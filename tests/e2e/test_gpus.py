@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.runner.engine import OrtEngine
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving_container, write_model
