@@ -30,7 +30,7 @@ class Bindings:
     def __init__(
         self,
         session: ort.InferenceSession,
-        lock: Callable[[NDArray[np.uint8]], None] = lock_pages,
+        lock: Callable[[NDArray[np.uint8]], object] = lock_pages,
     ) -> None:
         self._session = session
         self._lock = lock
@@ -63,7 +63,7 @@ class _Binding:
     """One binding and its buffers."""
 
     def __init__(
-        self, session: ort.InferenceSession, lock: Callable[[NDArray[np.uint8]], None]
+        self, session: ort.InferenceSession, lock: Callable[[NDArray[np.uint8]], object]
     ) -> None:
         self._session = session
         self._binding = session.io_binding()

@@ -42,8 +42,10 @@ _ORT_PREFIXES = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned |/onnxruntime_src/\S+ "
 )
 _NO_MEMORY = re.compile(
-    r"Failed to allocate memory|std::bad_alloc|CUDA failure 2:|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+    r"Failed to allocate memory|is smaller than requested bytes|std::bad_alloc|CUDA failure 2:"
+    r"|(?:CUBLAS|CUDNN)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
 )
+"""The second is what the arena says at ``gpu_mem_limit``; statuses are those of cuDNN 9."""
 _LOST = re.compile(r"CUDA failure (?:214|700|702|709|710|714|715|716|717|718|719|999):")
 """ECC error, illegal address, launch timeout, destroyed context, assertion, faults of kernels:
 after these every call fails until the process ends. CUDA Runtime API, ``cudaError``."""

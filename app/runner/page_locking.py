@@ -23,20 +23,23 @@ def make_buffer(num_bytes: int) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(-1, max(1, num_bytes)), np.uint8)
 
 
-def lock_pages(buffer: NDArray[np.uint8]) -> None:
+def lock_pages(buffer: NDArray[np.uint8]) -> bool:
     """Register a buffer with CUDA until it is freed; where that fails, it stays as it is.
 
     Source: CUDA Runtime API, ``cudaHostRegister``, with the default flags.
+
+    Returns: Whether it is locked.
     """
     runtime = _runtime()
     if runtime is None:
-        return
+        return False
     address = ctypes.c_void_p(buffer.ctypes.data)
     status = runtime.cudaHostRegister(address, ctypes.c_size_t(buffer.nbytes), ctypes.c_uint(0))
     if status:
         logger.info("CUDA does not lock memory in its place: error %d", status)
-        return
+        return False
     weakref.finalize(buffer, _unlock, runtime.cudaHostUnregister, address)
+    return True
 
 
 def _unlock(unregister: Callable[[ctypes.c_void_p], int], address: ctypes.c_void_p) -> None:

@@ -168,6 +168,6 @@ def test_texts_and_unknown_batches_are_run_without_bindings(bound: Bound) -> Non
 
 def test_buffer_that_cuda_does_not_lock_is_used_as_it_is() -> None:
     buffer = make_buffer(5000)
-    lock_pages(buffer)
+    assert not lock_pages(buffer)
     buffer[:] = 7
     assert (buffer.nbytes >= 5000, buffer.ctypes.data % 4096) == (True, 0)
