@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from app.artifact import relative_error
+from app.artifact.golden_case import relative_error
 from benchmarks.serving.forecaster import NAME, forecaster_file
 from benchmarks.serving.load import (
     TOLERANCE,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from benchmarks.serving.servers import CACHE, ROOT
 
 NAME = "forecaster"

@@ -98,7 +98,7 @@ async def send_once(
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for number in numbers:
-            head = _REFUSED
+            head, body = _REFUSED, b""
             while head.startswith(_REFUSED):
                 writer.write(requests[number].content)
                 head, body = answers[number] = await _read_answer(reader)

@@ -87,8 +87,8 @@ async def test_services_share_streams_and_outlive_one_another_and_redis(
         own_redis.start()
         answer = await append(there, last_step + 1, 50)
         assert answer.status == 200, answer.body
-        body = {"series": [{"target": [*history, 50]}]}
-        full = (await there.post(path_of("monthly"), body, {"cache-control": "no-store"})).json()
+        again = {"series": [{"target": [*history, 50]}]}
+        full = (await there.post(path_of("monthly"), again, {"cache-control": "no-store"})).json()
     for level, values in full["forecasts"][0]["quantiles"].items():
         np.testing.assert_allclose(
             answer.json()["quantiles"][level], values, rtol=RELATIVE_TOLERANCE
