@@ -160,6 +160,10 @@ class FakeRunners:
     def device(self) -> str:
         return "cpu" if self.is_up else ""
 
+    @property
+    def num_runners(self) -> int:
+        return 1
+
     def models(self) -> Sequence[ModelVersion]:
         return self.versions if self.is_up else []
 

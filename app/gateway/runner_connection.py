@@ -62,6 +62,7 @@ class RunnerConnection(FrameProtocol):
         self.name = name
         self._described = described
         self.device = ""
+        self.num_runners = 0
         self.models: tuple[ModelVersion, ...] = ()
         self.ready_versions: frozenset[tuple[str, int]] = frozenset()
         self.batch_sizes: dict[tuple[str, int], int] = {}
@@ -145,7 +146,7 @@ class RunnerConnection(FrameProtocol):
         self.lost.set()
 
     def _describe(self, status: RunnerStatus) -> None:
-        self.device = status.device
+        self.device, self.num_runners = status.device, status.num_runners
         self.models = tuple(_to_model_version(model) for model in status.models)
         self.ready_versions = frozenset(
             (model.model_name, model.model_version) for model in self.models if model.is_ready

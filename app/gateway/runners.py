@@ -99,6 +99,11 @@ class Runners(Protocol):
         """``cpu`` or ``cuda``; empty while no runner is connected."""
         ...
 
+    @property
+    def num_runners(self) -> int:
+        """How many runners serve, be they up or not."""
+        ...
+
     def models(self) -> Sequence[ModelVersion]:
         """List every version, ready or not; empty while no runner is connected."""
         ...

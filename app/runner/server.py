@@ -77,6 +77,8 @@ class RunnerServer:
         ledger: Ledger,
         histories: Histories | None = None,
     ) -> None:
+        self.num_runners = 0
+        """Runners that serve; 0 stands for all that a gateway knows of."""
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
@@ -215,7 +217,7 @@ class RunnerServer:
         models = self._shelf.models()
         providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
         served = [one for model in self._shelf.listed() for one in _describe(model)]
-        return RunnerStatus(self._device, providers, served)
+        return RunnerStatus(self._device, providers, served, self.num_runners)
 
 
 class GatewayConnection(FrameProtocol):
