@@ -143,7 +143,13 @@ class RunnerStatus(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
 
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=6):
-    """Runner to gateway: still turning."""
+    """Runner to gateway: still turning.
+
+    Attributes:
+        batch_sizes: Most rows of the next run of each version, by its model's name and its number.
+    """
+
+    batch_sizes: list[tuple[str, int, int]] = []
 
 
 class StatisticsRequest(msgspec.Struct, array_like=True, frozen=True, tag=7):

@@ -135,6 +135,12 @@ class RunnerPool:
             self.pauses.begin(flow, error)
             raise
 
+    def batch_size_cap(self, model_name: str, model_version: int) -> int | None:
+        """Return the most rows of the next run of a version, as ``Runners.batch_size_cap``."""
+        key = (model_name, model_version)
+        sizes = (c.batch_sizes[key] for c in self._connections.values() if key in c.batch_sizes)
+        return max(sizes, default=None)
+
     def check_room(self, model_name: str) -> None:
         """Refuse early what a runner would refuse, as ``Runners.check_room``."""
         self.pauses.check(Flow(model_name, CALLER.get()))

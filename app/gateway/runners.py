@@ -136,6 +136,13 @@ class Runners(Protocol):
         """
         ...
 
+    def batch_size_cap(self, model_name: str, model_version: int) -> int | None:
+        """Return the most rows of the next run of a version on any runner; None until one said so.
+
+        Where it is fitted, that is the size beyond which the machine gains nothing.
+        """
+        ...
+
     def check_room(self, model_name: str) -> None:
         """Refuse early what a runner would refuse, as far as it has said so a moment ago.
 

@@ -105,6 +105,11 @@ class DynamicBatcher:
         self._buckets = self._make_buckets()
         self._queue.change_limits(limits)
 
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of the next run, if no request has more."""
+        return self._queue.max_batch_size
+
     def submit(self, request: PendingRequest) -> None:
         """Queue a request, whose ``answer`` will be called exactly once.
 
