@@ -132,6 +132,8 @@ class RunnerConnection(FrameProtocol):
                 self._describe(status)
             case Heartbeat() as beat:
                 self.batch_sizes = {(name, v): rows for name, v, rows in beat.batch_sizes}
+            case _:
+                pass
 
     def _settle(self, request_id: int, result: object) -> None:
         if call := self._take(request_id):
