@@ -6,6 +6,7 @@ import re
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -133,7 +134,7 @@ def test_compose_file_of_redis_starts_one_that_keeps_streams(
     program, *options = services["redis"]["command"]
     assert program == "redis-server"
     with running_redis(tmp_path, *options) as server, server.client("secret") as client:
-        found = client.config_get("appendonly", "maxmemory-policy")
+        found: dict[Any, Any] = client.config_get("appendonly", "maxmemory-policy")
     assert found == {b"appendonly": b"yes", b"maxmemory-policy": b"noeviction"}
 
 

@@ -70,8 +70,8 @@ async def test_services_share_streams_and_outlive_one_another_and_redis(
     ):
         won: dict[int, float] = {}
         async with Client(first.port) as here, Client(first.port) as beside:
-            body = json.dumps({"target": history}).encode()
-            assert (await here.send("PUT", STREAM, body, JSON)).status == 201
+            made = json.dumps({"target": history}).encode()
+            assert (await here.send("PUT", STREAM, made, JSON)).status == 201
             rivals = (here, 0.25), (beside, 0.5), (there, 0.75)
             await asyncio.gather(*(race(client, offset, won) for client, offset in rivals))
             history += [won[step] for step in sorted(won)]
@@ -87,8 +87,8 @@ async def test_services_share_streams_and_outlive_one_another_and_redis(
         own_redis.start()
         answer = await append(there, last_step + 1, 50)
         assert answer.status == 200, answer.body
-        body = {"series": [{"target": [*history, 50]}]}
-        full = (await there.post(path_of("monthly"), body, {"cache-control": "no-store"})).json()
+        again = {"series": [{"target": [*history, 50]}]}
+        full = (await there.post(path_of("monthly"), again, {"cache-control": "no-store"})).json()
     for level, values in full["forecasts"][0]["quantiles"].items():
         np.testing.assert_allclose(
             answer.json()["quantiles"][level], values, rtol=RELATIVE_TOLERANCE
