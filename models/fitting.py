@@ -20,6 +20,7 @@ from rich.console import Console
 
 from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
+from models.calibration import measure_width
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
 from models.interruption import Interruption
@@ -108,23 +109,59 @@ def fit_forecaster(
         member.transform: _search(items, member, options, place, first)
         for member, first in zip(config.members[: len(config.axes)], starts, strict=False)
     }
-    networks, curves, steps = [], [], []
+    steps = tuple(
+        _best_step(searches[axis], options.steps_on(axis))
+        for axis in (member.transform for member in config.members)
+    )
+    todo = _Course(items, options, steps, tuple(starts))
+    config = replace(config, width=config.width * _measure_width(todo, config, place))
+    networks, curves = _fit_members(todo, config, place)
+    checks = searches[config.axes[0]] or curves[0]
+    return Fit(Forecaster.from_members(config, networks), checks, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """How all members are trained: on what, for how many steps, from what weights."""
+
+    items: SeriesSet
+    options: TrainingOptions
+    steps: tuple[int, ...]
+    starts: tuple[Member | None, ...]
+
+
+def _fit_members(
+    course: _Course, config: NetworkConfig, place: Place, *, hold_back: int = 0
+) -> tuple[list[Member], list[tuple[Check, ...]]]:
+    name, aim = ("trial", " for the width of intervals") if hold_back else ("member", "")
+    networks, curves = [], []
     for number, member in enumerate(config.members):
-        num_steps = _best_step(searches[member.transform], options.steps_on(member.transform))
-        seed = options.seed + _SEED_STRIDE * number
         stage = _Stage(
-            name=f"member-{number}",
-            title=f"training {number + 1} of {len(config.members)}",
-            part=_training_part(items, member, options, hold_back=0),
-            options=replace(options, max_steps=num_steps, seed=seed),
-            start=starts[number],
+            name=f"{name}-{number}",
+            title=f"training {number + 1} of {len(config.members)}{aim}",
+            part=_training_part(course.items, member, course.options, hold_back=hold_back),
+            options=replace(
+                course.options,
+                max_steps=course.steps[number],
+                seed=course.options.seed + _SEED_STRIDE * number,
+            ),
+            start=course.starts[number],
         )
         network, checks = _run_stage(stage, member, place)
         networks.append(network)
         curves.append(checks)
-        steps.append(num_steps)
-    checks = searches[config.axes[0]] or curves[0]
-    return Fit(Forecaster.from_members(config, networks), checks, tuple(steps))
+    return networks, curves
+
+
+def _measure_width(course: _Course, config: NetworkConfig, place: Place) -> float:
+    """Train all members without the last stretches, and see how far off they are there."""
+    hold_back = course.options.calibration_windows * config.horizon
+    part = _training_part(course.items, config, course.options, hold_back=hold_back)
+    if not part.list_held_back():
+        return 1.0
+    networks, _ = _fit_members(course, config, place, hold_back=hold_back)
+    trial = Forecaster.from_members(config, networks)
+    return measure_width(trial, course.items, part.limits)
 
 
 def _search(
