@@ -17,14 +17,14 @@ from models.series import FloatArray, SeriesSet
 
 _MEDIAN = EVALUATION_LEVELS.index(0.5)
 _COVERAGE = EVALUATION_LEVELS[-1] - EVALUATION_LEVELS[0]
-_NARROWEST, _WIDEST = 1.0, 1.6
+_NARROWEST, _WIDEST = 1.0, 2.0
 _MOST_SERIES = 500
 
 
 def measure_width(network: Forecaster, items: SeriesSet, limits: Sequence[int]) -> float:
     """Return the factor of the distances from the median that covers what was held back.
 
-    It is never below 1, and at most 1.6: what so few stretches show is no reason for more.
+    It is never below 1, and at most 2: what so few stretches show is no reason for more.
 
     Args:
         network: What was trained on the steps before ``limits``, in evaluation mode.

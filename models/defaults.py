@@ -20,6 +20,7 @@ _LEAST_BATCH = 4
 _DAYS_IN_A_WEEK = 7
 _SEASONS_OF_DAYS = range(12, 49)
 _LEAST_WEEKS = 5
+_LEAST_SEASONS = 2
 _IDENTITY_SHARE = 2.0
 
 
@@ -76,12 +77,16 @@ def choose_recipe(season: int) -> Recipe:
 
 
 def choose_season(items: SeriesSet) -> int:
-    """Return the season to follow: a week in place of a day where most series show enough weeks."""
+    """Return the season to follow, that of ``items`` where most series show two of it, else none.
+
+    For hours it is a week in place of a day where most show enough weeks.
+    """
+    length = float(np.median([len(item.target) for item in items.series]))
     week = _DAYS_IN_A_WEEK * items.season
     is_within_days = items.freq is not None and items.freq.lstrip("0123456789") in {"h", "min"}
-    lengths = [len(item.target) for item in items.series]
-    is_long = float(np.median(lengths)) >= _LEAST_WEEKS * week
-    return week if is_within_days and items.season in _SEASONS_OF_DAYS and is_long else items.season
+    if is_within_days and items.season in _SEASONS_OF_DAYS and length >= _LEAST_WEEKS * week:
+        return week
+    return items.season if length >= _LEAST_SEASONS * items.season else 1
 
 
 def choose_options(

@@ -58,6 +58,12 @@ def test_hours_follow_the_week_where_it_shows(freq: str, num_days: int, season: 
     assert choose_season(items) == season
 
 
+@pytest.mark.parametrize(("num_weeks", "season"), [(103, 1), (104, 52)])
+def test_season_that_most_series_do_not_show_twice_is_none(num_weeks: int, season: int) -> None:
+    items = replace(series_set(52, *[1.0] * num_weeks, copies=3), freq="W")
+    assert choose_season(items) == season
+
+
 def test_few_series_make_small_batches() -> None:
     sizes = [
         choose_options(series_set(1, 1, 2, copies=copies), wanted={}).batch_size
