@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium screenshots starter conformance bench bench-serving overload soak hostile bulk accuracy accuracy-smoke tasks constraints clean
+.PHONY: serve test setup kills format static lint mypy basedpyright contracts check coverage chromium redis screenshots starter conformance bench bench-serving overload soak hostile bulk accuracy accuracy-smoke tasks constraints clean
 
 serve: .venv/serving  ## serve the starter model on port 8080
 	$(BIN)/gatecast serve
@@ -54,6 +54,10 @@ coverage: setup  ## the same tests, and how much of the source they run
 chromium:  ## install the browser that tests the console, where this is root on Debian
 	command -v chromium || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq --no-install-recommends chromium > /dev/null; } || echo 'no chromium: its tests are skipped'
+
+redis:  ## install the server that tests of shared streams start, where this is root on Debian
+	command -v redis-server || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -qq --no-install-recommends redis-server > /dev/null; } || echo 'no redis-server: its tests are skipped'
 
 screenshots: setup  ## take the pictures in docs/console anew; needs chromium
 	$(BIN)/python -m tests.browser.screenshots

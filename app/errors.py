@@ -29,6 +29,7 @@ GatecastError
 │   ├── ModelNotReadyError       the model, or the runner that holds it, is not up
 │   ├── OverloadedError          the queue is full
 │   ├── TooManyJobsError         the caller has as many jobs as one may have
+│   ├── StreamStoreError         what keeps the streams does not answer
 │   ├── StorageError             the disk of the jobs is full, or slow
 │   └── ShuttingDownError        the process is draining
 ├── DeadlineExceededError        the caller's time ran out first
@@ -178,6 +179,10 @@ class OverloadedError(RetryableError):
 
 class TooManyJobsError(RetryableError):
     """The caller has as many unfinished jobs as one may have."""
+
+
+class StreamStoreError(RetryableError):
+    """What keeps the streams does not answer; nothing of a stream was made up instead."""
 
 
 class StorageError(RetryableError):

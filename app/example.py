@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-from app.artifact import AnyCard, Card, SequenceCard
+from app.artifact.card import Card
+from app.artifact.metadata import AnyCard
+from app.artifact.sequence_card import SequenceCard
 
 _LENGTH = 36
 _SEQUENCE_LENGTH = 8

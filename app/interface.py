@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from app.artifact import AnyCard, Card, StateSpec, TensorSpec
+from app.artifact.card import Card
+from app.artifact.metadata import AnyCard
+from app.artifact.specs import StateSpec, TensorSpec
 from app.tensors import LARGEST_MAGNITUDE, NUMPY_DTYPES, Tensors
 
 BATCH = "batch"

@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         le=256,
         description="Processes that run models on the CPU, 0: one a core; on CUDA there is one.",
     )
+    runner_niceness: int = Field(
+        5,
+        ge=0,
+        le=19,
+        description="How far runners on the CPU give way to gateways where cores are short, as"
+        " nice.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; `cuda` refuses to start without CUDA."
     )
@@ -142,9 +149,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory of one runner for the states behind recent histories; 0 keeps none.",
     )
-    stream_store: Path | None = Field(
-        None,
-        description="SQLite file that keeps streams over restarts; else they end with the service.",
+    stream_store: str = Field(
+        "",
+        repr=False,
+        description="What keeps streams over restarts: an SQLite file, or the `redis://` or"
+        " `rediss://` URL of a Redis that services share; empty: streams end with the service.",
     )
     stream_ttl_s: float = Field(
         30 * 86_400.0, gt=0, description="A stream to which nothing is added for this long is lost."
@@ -217,6 +226,13 @@ class Settings(BaseSettings):
         if secret and not _is_secret(secret):
             raise ValueError("must be `whsec_` and the Base64 of 24 to 64 bytes")
         return secret
+
+    @field_validator("stream_store")
+    @classmethod
+    def _check_store(cls, place: str) -> str:
+        if "://" in place and not place.startswith(("redis://", "rediss://")):
+            raise ValueError("must be a file, or a URL that begins with redis:// or rediss://")
+        return place
 
     @field_validator("dialects")
     @classmethod

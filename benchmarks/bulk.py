@@ -25,7 +25,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.bulk.forecaster import BulkForecaster, BulkModel
 from app.bulk.local import LIMITS
 from app.bulk.options import BulkOptions

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import MODEL_FILE, UNSEALED_DIGEST, check_seal, relative_error, seal
+from app.artifact.directory import MODEL_FILE
+from app.artifact.golden_case import relative_error
+from app.artifact.seal import UNSEALED_DIGEST, check_seal, seal
 from app.errors import ArtifactError, EngineError, ModelNotFoundError
 from app.runner.engine import OrtEngine
 from app.runner.repository import LoadedModel, Repository

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from benchmarks.environment import describe_environment
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving, write_model

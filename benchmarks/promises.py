@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.artifact import MODEL_FILE, relative_error
+from app.artifact.directory import MODEL_FILE
+from app.artifact.golden_case import relative_error
 from app.runner.engine import OrtEngine
 from benchmarks.environment import describe_environment
 from tests.e2e.client import Client

@@ -1,7 +1,7 @@
 """Mixed load for a long time, every answer checked: python -m benchmarks.soak --minutes 30.
 
 Two gateways and two runners; JSON, binary tensors, CSV files and streams, while the model is
-replaced every few seconds by another one whose answers differ. An answer names its version, and so
+replaced every minute by another one whose answers differ. An answer names its version, and so
 the numbers that it must hold. Counts what was lost, wrong or refused, and reads the memory of all
 processes after three minutes (after a quarter of a shorter run) and at the end. Prints figures and
 writes benchmarks/results/soak.json.
@@ -33,7 +33,7 @@ FORECAST = "/v1/models/tiny/forecast"
 NUM_HISTORIES = 100
 NUM_FILES = 5
 SETTLED_S = 180.0
-SWAP_EVERY_S = 5.0
+SWAP_EVERY_S = 60.0
 SETTINGS = {
     "model_control": "explicit",
     "retire_after_s": 1.0,

@@ -1,137 +1,139 @@
 """Histories of 500 steps that come again with one more value: python -m benchmarks.state_cache.
 
-The same traffic on the same LSTM-128 forecaster with the state cache on and off, in turns. Prints
-figures and writes benchmarks/results/state_cache.json.
+The same traffic on the same forecaster with the state cache on and off, in turns; the server runs
+on core 0, 64 clients on core 1. The forecaster is as large as the plain LSTM of 128 units. Every
+answer is compared with a run of the whole history in ONNX Runtime alone. Prints figures and writes
+benchmarks/results/state_cache.json; ``python -m benchmarks.serving`` measures the same, shorter.
 """
 
 import asyncio
+import itertools
 import json
-import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.artifact import relative_error
+from app.settings import Settings
 from benchmarks.environment import describe_environment
-from tests.e2e.client import Client
-from tests.e2e.service import Service, serving, write_model
-from tests.e2e.traffic import path_of, quantiles_of
-from tests.tiny_artifact import tiny_artifact
+from benchmarks.serving.forecaster import (
+    CONTEXT_LENGTH,
+    HIDDEN_SIZE,
+    NAME,
+    NUM_LAYERS,
+    forecaster_file,
+)
+from benchmarks.serving.load import (
+    Figures,
+    Request,
+    largest_difference,
+    make_histories,
+    native_request,
+    send_once,
+)
+from benchmarks.serving.rates import Bench, Row, cpu_us
+from benchmarks.serving.raw import RawModel
+from benchmarks.serving.servers import LOAD_CORE, ROOT, pinned, serving
 
-RESULTS = Path(__file__).parent / "results" / "state_cache.json"
-FORECASTER = {
-    "context_length": 1024,
-    "hidden_size": 128,
-    "num_layers": 1,
-    "horizon": 24,
-    "season": 12,
-    "window": 24,
-}
-"""One LSTM of 128 units; untrained, which costs the same."""
-
+RESULTS = ROOT / "benchmarks" / "results" / "state_cache.json"
 NUM_ROUNDS = 3
 NUM_CLIENTS = 64
 NUM_SERIES = 128
 FIRST_STEPS = 500
-NUM_NEW_VALUES = 8
+NUM_NEW_VALUES = 16
 TOLERANCE = 1e-5
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+OPTIONS = {
+    "on": f"--state-cache-bytes={Settings.model_fields['state_cache_bytes'].default}",
+    "off": "--state-cache-bytes=0",
+}
 
-Figures = dict[str, float | int | str]
+_ROWS = 16
+"""Of a run in ONNX Runtime alone."""
 
 
-def make_bodies() -> list[list[bytes]]:
-    """Return the bodies of every turn: all histories, each time with one more value."""
-    steps = FIRST_STEPS + NUM_NEW_VALUES
-    values = np.random.default_rng(0).gamma(5, 20, (NUM_SERIES, steps)).round(2).tolist()
+class Traffic:
+    """All histories, then all of them with one more value, and so on."""
+
+    def __init__(self, num_new_values: int) -> None:
+        self.first, *later = _make_turns(num_new_values)
+        self.later = list(itertools.chain.from_iterable(later))
+
+    async def measure(self, option: str) -> tuple[Figures, float]:
+        """Send the first histories, then time those that grow.
+
+        Returns: Rates, and the largest relative difference of an answer.
+        """
+        async with serving("gatecast", forecaster_file(), option) as server:
+            with pinned(LOAD_CORE):
+                first = await send_once(server.port, self.first, NUM_CLIENTS)
+                used, started = server.cpu_seconds(), time.perf_counter()
+                later = await send_once(server.port, self.later, NUM_CLIENTS)
+                elapsed = time.perf_counter() - started
+            used = {kind: value - used[kind] for kind, value in server.cpu_seconds().items()}
+        difference = largest_difference([*self.first, *self.later], [*first, *later])
+        rates = {"requests/s": round(len(later) / elapsed, 1)}
+        return rates | cpu_us(used, len(later)), difference
+
+
+def _make_turns(num_new_values: int) -> list[list[Request]]:
+    raw = RawModel.forecaster(forecaster_file().read_bytes())
+    histories = make_histories(NUM_SERIES, FIRST_STEPS + num_new_values)
     return [
-        [json.dumps({"series": [{"target": one[:length]}]}).encode() for one in values]
-        for length in range(FIRST_STEPS, steps + 1)
+        [native_request(NAME, *one) for one in _run_all(raw, histories[:, : FIRST_STEPS + number])]
+        for number in range(num_new_values + 1)
     ]
 
 
-async def send_all(service: Service, bodies: list[bytes]) -> list[bytes]:
-    """Send bodies with many clients at once, and return the answers in their order."""
-    answers = [b""] * len(bodies)
-    numbers = iter(range(len(bodies)))
-
-    async def work() -> None:
-        async with Client(service.port) as client:
-            for number in numbers:
-                answer = await client.post(path_of("lstm"), bodies[number])
-                assert answer.status == 200
-                answers[number] = answer.body
-
-    await asyncio.gather(*(work() for _ in range(NUM_CLIENTS)))
-    return answers
+def _run_all(
+    raw: RawModel, histories: NDArray[np.float32]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return every history, and its forecast as one of a batch of one."""
+    return [
+        (history, forecast[np.newaxis])
+        for start in range(0, len(histories), _ROWS)
+        for history, forecast in zip(
+            histories[start : start + _ROWS], raw.run(histories[start : start + _ROWS]), strict=True
+        )
+    ]
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """Return the processor time that processes have used."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / CLOCK_TICKS
-
-
-async def measure(
-    repository: Path, turns: list[list[bytes]], **settings: object
-) -> tuple[Figures, list[bytes]]:
-    """Send the first histories, then time those that grow."""
-    async with serving(repository, access_log=False, **settings) as service:
-        await send_all(service, turns[0])
-        runner, gateway = cpu_seconds(service.runners), cpu_seconds(service.gateways)
-        started = time.perf_counter()
-        answers = [answer for bodies in turns[1:] for answer in await send_all(service, bodies)]
-        elapsed = time.perf_counter() - started
-        count = len(answers)
-        figures: Figures = {
-            "requests/s": round(count / elapsed, 1),
-            "runner, us of CPU a request": round(
-                1e6 * (cpu_seconds(service.runners) - runner) / count, 1
-            ),
-            "gateway, us of CPU a request": round(
-                1e6 * (cpu_seconds(service.gateways) - gateway) / count, 1
-            ),
-        }
-    return figures, answers
-
-
-def largest_difference(got: list[bytes], want: list[bytes]) -> float:
-    """Return the largest relative difference between two lists of answers."""
-    return max(
-        relative_error(quantiles_of(json.loads(one))[None], quantiles_of(json.loads(other))[None])
-        for one, other in zip(got, want, strict=True)
-    )
-
-
-def median_of(rounds: list[Figures]) -> Figures:
-    """Return the median of each figure."""
+async def measure(num_rounds: int, num_new_values: int) -> Row:
+    """Measure with the cache and without by turns, and compare all answers."""
+    traffic = Traffic(num_new_values)
+    rounds: dict[str, list[Figures]] = {"on": [], "off": []}
+    differences: list[float] = []
+    for _ in range(num_rounds):
+        for name, figures in rounds.items():
+            rates, difference = await traffic.measure(OPTIONS[name])
+            figures.append(rates)
+            differences.append(difference)
+    assert max(differences) <= TOLERANCE, differences
+    medians = {name: median_of(figures) for name, figures in rounds.items()}
     return {
-        name: round(statistics.median(float(one[name]) for one in rounds), 1) for name in rounds[0]
+        "median with the state cache": medians,
+        "on / off": {
+            name: round(medians["on"][name] / max(medians["off"][name], 1e-9), 3)
+            for name in ("requests/s", "runner us", "gateway us")
+        },
+        "largest relative difference of the answers": max(differences),
+        "rounds": rounds,
     }
+
+
+async def measure_repeated(bench: Bench) -> Row:
+    """Measure as a case of ``benchmarks.serving``: one round for each five seconds of a case."""
+    return await measure(1, NUM_NEW_VALUES if bench.seconds > 1 else 2)
+
+
+def median_of(rounds: Sequence[Figures]) -> Figures:
+    """Return the median of each figure."""
+    return {name: round(statistics.median(one[name] for one in rounds), 1) for name in rounds[0]}
 
 
 async def main() -> None:
-    """Measure by turns, compare the answers, print and write."""
-    turns = make_bodies()
-    rounds: dict[str, list[Figures]] = {"on": [], "off": []}
-    difference = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder), tiny_artifact(**FORECASTER), name="lstm")
-        for _ in range(NUM_ROUNDS):
-            on, got = await measure(Path(folder), turns)
-            off, want = await measure(Path(folder), turns, state_cache_bytes=0)
-            rounds["on"].append(on)
-            rounds["off"].append(off)
-            difference = max(difference, largest_difference(got, want))
-    assert difference <= TOLERANCE
-    medians = {name: median_of(figures) for name, figures in rounds.items()}
-    ratios = {
-        name: round(float(medians["on"][name]) / float(medians["off"][name]), 3)
-        for name in medians["on"]
-    }
+    """Measure, print and write."""
     results = {
         "environment": describe_environment(),
         "traffic": {
@@ -140,12 +142,13 @@ async def main() -> None:
             "first steps": FIRST_STEPS,
             "new values, one at a time": NUM_NEW_VALUES,
             "rounds": NUM_ROUNDS,
-            "forecaster": FORECASTER,
+            "forecaster": {
+                "hidden_size": HIDDEN_SIZE,
+                "num_layers": NUM_LAYERS,
+                "context_length": CONTEXT_LENGTH,
+            },
         },
-        "median with the state cache": medians,
-        "on / off": ratios,
-        "largest relative difference of the answers": difference,
-        "rounds": rounds,
+        **await measure(NUM_ROUNDS, NUM_NEW_VALUES),
     }
     text = json.dumps(results, indent=2)
     print(text)

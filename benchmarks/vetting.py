@@ -14,7 +14,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.runner.repository import Repository
 from app.runner.vetting import Vetter
 from app.settings import load_settings

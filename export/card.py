@@ -9,7 +9,8 @@ import onnxruntime
 import onnxscript
 import torch
 
-from app.artifact import Card, GoldenCase
+from app.artifact.card import Card
+from app.artifact.golden_case import GoldenCase
 from app.tensors import Tensors
 from export.interface import input_specs, output_specs, state_specs
 from export.samples import make_samples, take_steps

@@ -7,7 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.artifact import MODEL_FILE, SequenceCard
+from app.artifact.directory import MODEL_FILE
+from app.artifact.sequence_card import SequenceCard
 from app.errors import ArtifactError
 from app.runner.engine import OrtEngine
 from export.figures import Figure, Verification

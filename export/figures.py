@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import AnyCard, relative_error
+from app.artifact.golden_case import relative_error
+from app.artifact.metadata import AnyCard
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from export.structure import (

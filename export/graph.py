@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from typing_extensions import override
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.errors import ArtifactError
 from export.interface import BATCH, TIME, TIME_AND_HORIZON, graph_inputs, graph_outputs
 from export.origin import forget_origin

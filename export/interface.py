@@ -1,6 +1,6 @@
 """Names, types and shapes of what a forecaster's graph takes and gives."""
 
-from app.artifact import StateSpec, TensorSpec
+from app.artifact.specs import StateSpec, TensorSpec
 from models.config import NetworkConfig
 from models.recurrent import num_states
 

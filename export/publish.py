@@ -5,7 +5,9 @@ import shutil
 import uuid
 from pathlib import Path
 
-from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, check_seal, seal, to_metadata
+from app.artifact.directory import MODEL_FILE, MODEL_NAME_PATTERN
+from app.artifact.metadata import to_metadata
+from app.artifact.seal import check_seal, seal
 from app.errors import ArtifactError, InvalidInputError
 from export.card import to_card, to_golden_case
 from export.figures import Verification

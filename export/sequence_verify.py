@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.artifact import SequenceCard
+from app.artifact.sequence_card import SequenceCard
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from export.cost import measure_latency_ms

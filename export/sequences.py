@@ -5,7 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from app.artifact import GoldenCase, SequenceCard, TensorSpec, seal, to_metadata
+from app.artifact.golden_case import GoldenCase
+from app.artifact.metadata import to_metadata
+from app.artifact.seal import seal
+from app.artifact.sequence_card import SequenceCard
+from app.artifact.specs import TensorSpec
 from app.tensors import Tensors
 from export.card import library_versions
 from export.graph import to_bytes, write_graph

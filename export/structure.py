@@ -6,7 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from app.artifact import GOLDEN_CASE_KEY, AnyCard, Card
+from app.artifact.card import Card
+from app.artifact.metadata import GOLDEN_CASE_KEY, AnyCard
 
 _LOOPS = frozenset({"Loop", "Scan", "If"})
 _SOURCE_SUFFIX = b".py"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.artifact import Card, relative_error
+from app.artifact.card import Card
+from app.artifact.golden_case import relative_error
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from export.card import run_network

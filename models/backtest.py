@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from app.artifact import Accuracy
+from app.artifact.card import Accuracy
 from app.errors import InvalidInputError
 from models import metrics
 from models.batches import Crop, stack_crops

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from app.artifact import Accuracy, Training
+from app.artifact.card import Accuracy, Training
 from app.errors import InvalidInputError
 from app.holiday_calendar import HolidayCalendar
 from models.config import NetworkConfig

@@ -1,37 +1,37 @@
 """What the network reads at each step: a function of the values up to it.
 
 It sees them through a bounded tail and running sums. Nothing here is learned, and nothing looks
-ahead, so a forecast from a full history equals one from the new values and the carried state. The
-season is followed as in classical decomposition: deviations from a centred moving average (Hyndman
-and Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., section 3.4), known half a season
-late, averaged per phase with exponentially falling weight for older cycles.
+ahead, so a forecast from a full history equals one from the new values and the carried state.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 from models.anchor import DampedTrend
 from models.config import NetworkConfig
+from models.observations import (
+    COUNT,
+    COUNT_CHANGE,
+    COUNT_STEP,
+    SMALLEST_SQUARE,
+    SUM_ABSOLUTE,
+    SUM_CHANGE,
+    SUM_LEVEL,
+    SUM_STEP,
+    TINY,
+    Observations,
+    average,
+    smallest_kept,
+)
+from models.seasons import SeasonFactors
 
-_TINY = 1e-12
 _LARGEST_LOG = 85.0
 _LARGEST_FLOAT = 3e38
 _LARGEST_FEATURE = 20.0
 _SMALLEST_SCALE = 1e-30
-_SMALLEST_SQUARE = 1e-60
-_FLOOR_SHARE = 0.01
-_LEAST_OBSERVED_SHARE = 0.8
-_ROUNDING = 2e-7  # of float32, relative; absolute on logarithms
-
-
-SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION = range(7)
-SUM_CHANGE, COUNT_CHANGE = 7, 8
-"""Only where there is an anchor."""
 
 
 class Features(NamedTuple):
@@ -59,26 +59,10 @@ class Features(NamedTuple):
     """``(batch, time, num_sums)``, running sums after every step; float64"""
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """The known values on one time axis, tail first."""
-
-    kept: Tensor  # (batch, tail + time), floored
-    transformed: Tensor  # (batch, tail + time), zero where missing
-    observed: Tensor  # (batch, tail + time)
-    live: Tensor  # (batch, time)
-    steps: Tensor  # (time, 1), number of each new step
-    new: Tensor  # (batch, time), the end of transformed
-
-
 class CausalFeatures(nn.Module):
     """Turns raw values and carried state into the inputs of every step."""
 
-    cycle_weights: Tensor
     window_offsets: Tensor
-    cycle_offsets: Tensor
-    phase_offsets: Tensor
-    phase_choice: Tensor
     newest_first: Tensor
     level_weights: Tensor
     anchor_weights: Tensor
@@ -86,13 +70,10 @@ class CausalFeatures(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        window, season, num_cycles = config.window, config.season, config.num_cycles
+        self.seasons = SeasonFactors(config)
+        window = config.window
         constants = {
-            "cycle_weights": 0.5 ** (torch.arange(num_cycles) / config.half_life),
             "window_offsets": config.tail_length - torch.arange(window),
-            "cycle_offsets": torch.arange(num_cycles - 1, -1, -1) * season,
-            "phase_offsets": season - torch.arange(season),
-            "phase_choice": _phase_choice(config),
             "newest_first": torch.arange(window, 0, -1.0),
             "level_weights": _falling_weights(config.level_smoothing, window),
             "anchor_weights": _falling_weights(config.anchor_smoothing, window),
@@ -113,30 +94,24 @@ class CausalFeatures(nn.Module):
             recent_target: Values before them ``(batch, tail_length)``, NaN where there are none.
             sums: Running sums before them ``(batch, num_sums)``, float64.
         """
-        axis, counts = self._observe(past_target, sequence_lens, recent_target, sums)
-        lag_values, lag_observed = self._windows(axis)  # (batch, time, window), newest first
-        if self.config.season > 1:
-            phases, errors = self._seasons(axis)
-        else:
-            phases = torch.zeros_like(lag_observed[..., :1])
-            errors = (torch.zeros_like(axis.new), torch.zeros_like(axis.new))
-        running = self._accumulate(axis, counts, errors, sums)  # (batch, time, num_sums)
+        seen, counts = self._observe(past_target, sequence_lens, recent_target, sums)
+        lag_values, lag_observed = self._windows(seen)  # (batch, time, window), newest first
+        phases, errors = self.seasons(seen)
+        running = self._accumulate(seen, counts, errors, sums)  # (batch, time, num_sums)
         totals = torch.split(running, 1, -1)  # num_sums of (batch, time, 1)
 
-        strength = self._strength(totals)  # (batch, time, 1)
-        gate = (strength / self.config.season_gate).clamp(0, 1)
-        # A product with ones and zeros picks the phases exactly, and faster than an index does.
-        season = gate * (phases @ self.phase_choice)  # (batch, time, window + horizon)
+        strength = self.seasons.strength(totals)  # (batch, time, 1)
+        season = self.seasons.around(phases, strength)  # (batch, time, window + horizon)
         back, ahead = torch.split(season, [self.config.window, self.config.horizon], -1)
         adjusted = lag_values - back.double()
-        share = _mean(lag_observed)
+        share = average(lag_observed)
         level = self._level(adjusted, lag_observed, share, totals)  # (batch, time, 1)
         scale = self._scale(totals)  # (batch, time, 1)
         window = self.in_units((adjusted - level).float(), scale)
         window = window.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE) * lag_observed
 
-        change, age = self._change_in_units(axis, scale), self._age(totals)
-        spread = (_mean(window * window) / share.clamp(min=1e-3)).sqrt()
+        change, age = self._change_in_units(seen, scale), self._age(totals)
+        spread = (average(window * window) / share.clamp(min=1e-3)).sqrt()
         ahead_in_units = self.in_units(ahead, scale)
         newest_observed = lag_observed[..., :1]
         inputs = [window, ahead_in_units, strength, change, spread, share, age, newest_observed]
@@ -145,11 +120,11 @@ class CausalFeatures(nn.Module):
             level=level.squeeze(-1),
             season=ahead,
             scale=scale.squeeze(-1),
-            floor=_floor(totals[SUM_ABSOLUTE], totals[COUNT]).squeeze(-1),
+            floor=smallest_kept(totals[SUM_ABSOLUTE], totals[COUNT]).squeeze(-1),
             anchor=self._anchor(adjusted - level, lag_observed, totals, scale),
-            transformed=axis.new,
-            observed=axis.observed[:, self.config.tail_length :],
-            recent_target=torch.where(axis.observed, axis.kept, torch.nan),
+            transformed=seen.new,
+            observed=seen.observed[:, self.config.tail_length :],
+            recent_target=torch.where(seen.observed, seen.kept, torch.nan),
             sums=running,
         )
 
@@ -185,7 +160,7 @@ class CausalFeatures(nn.Module):
 
     def _observe(
         self, past_target: Tensor, sequence_lens: Tensor, recent_target: Tensor, sums: Tensor
-    ) -> tuple[_Axis, Tensor]:
+    ) -> tuple[Observations, Tensor]:
         steps = torch.arange(past_target.shape[1], device=past_target.device)
         live = steps < sequence_lens[:, None]
         is_new = live & ~past_target.isnan()  # (batch, time)
@@ -193,91 +168,42 @@ class CausalFeatures(nn.Module):
         counted = torch.stack([new.abs(), is_new.float()], -1).double().cumsum(1)
         counts = sums[:, None, :SUM_LEVEL] + counted
         if self.config.transform == "log":
-            floor = _floor(counts[..., SUM_ABSOLUTE], counts[..., COUNT])
+            floor = smallest_kept(counts[..., SUM_ABSOLUTE], counts[..., COUNT])
             new = torch.maximum(new, floor.float())
         observed = torch.cat([~recent_target.isnan(), is_new], 1)  # (batch, tail + time)
         kept = torch.cat([recent_target, new], 1)
         transformed = torch.where(observed, self._transform(kept), 0.0)
         new = transformed[:, self.config.tail_length :]
-        return _Axis(kept, transformed, observed, live, steps[:, None], new), counts
+        return Observations(kept, transformed, observed, live, steps[:, None], new), counts
 
     def _accumulate(
-        self, axis: _Axis, counts: Tensor, errors: tuple[Tensor, Tensor], sums: Tensor
+        self, seen: Observations, counts: Tensor, errors: tuple[Tensor, Tensor], sums: Tensor
     ) -> Tensor:
         first = self.config.tail_length
-        both = (axis.observed[:, first:] & axis.observed[:, first - 1 : -1]).double()
-        step = (axis.new - axis.transformed[:, first - 1 : -1]).abs() * both
-        added = [axis.new, step, both, *errors]
+        both = (seen.observed[:, first:] & seen.observed[:, first - 1 : -1]).double()
+        step = (seen.new - seen.transformed[:, first - 1 : -1]).abs() * both
+        added = [seen.new, step, both, *errors]
         if self.config.anchor_share:
-            change, known = self._change(axis)
+            change, known = self._change(seen)
             added += [change, known.double()]
         so_far = sums[:, None, SUM_LEVEL:] + torch.stack(added, -1).cumsum(1)
         return torch.cat([counts, so_far], -1)
 
     def _transform(self, kept: Tensor) -> Tensor:
         return (
-            kept.double().clamp(min=_TINY).log()
-            if self.config.transform == "log"
-            else kept.double()
+            kept.double().clamp(min=TINY).log() if self.config.transform == "log" else kept.double()
         )
 
-    def _windows(self, axis: _Axis) -> tuple[Tensor, Tensor]:
-        index = axis.steps + self.window_offsets  # (time, window)
-        return axis.transformed[:, index], axis.observed.float()[:, index]
-
-    def _seasons(self, axis: _Axis) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Season factor of each phase as known at each step, and squared errors of the factors."""
-        season, first = self.config.season, self.config.num_cycles * self.config.season
-        deviation, has_deviation = self._deviations(axis)  # (batch, time + num_cycles * season)
-        length = axis.live.shape[1] + season
-        steps = torch.arange(length, device=deviation.device)
-        both = torch.stack([deviation, has_deviation], 1)  # (batch, 2, ...)
-        cycles = both[:, :, steps[:, None] + self.cycle_offsets]
-        sums = (cycles * self.cycle_weights).double().sum(-1).float()
-        weighted, weight = sums.unbind(1)  # (batch, time + season)
-        has_factor = weight > 0
-        factor = torch.where(has_factor, weighted / weight.clamp(min=_TINY), 0.0)
-        phases = factor[:, axis.steps + self.phase_offsets]  # (batch, time, season)
-        phases = phases - _mean(phases)
-
-        now, expected = deviation[:, first:], factor[:, :-season]
-        counts = has_deviation[:, first:] * has_factor[:, :-season] * axis.live
-        error, size = ((now - expected) * counts).double(), (now * counts).double()
-        return phases, (error * error, size * size)
-
-    def _deviations(self, axis: _Axis) -> tuple[Tensor, Tensor]:
-        season, half = self.config.season, self.config.season // 2
-        spare = self.config.tail_length - 2 * half - self.config.num_cycles * season
-        values, observed = axis.transformed[:, spare:], axis.observed[:, spare:]
-        sums = torch.stack([values, observed.double()], 1).cumsum(2)
-        sums = functional.pad(sums, (1, 0))  # (batch, 2, 1 + length)
-        if season % 2:
-            moving = sums[..., season:] - sums[..., :-season]
-        else:
-            whole = sums[..., season:] - sums[..., :-season]
-            moving = (whole[..., :-1] + whole[..., 1:]) / 2
-        total, count = moving.unbind(1)
-        average = total / count.clamp(min=1)
-        enough = count >= _LEAST_OBSERVED_SHARE * season
-        centre = slice(half, -half)
-        has_deviation = (enough & observed[:, centre]).float()
-        deviation = (values[:, centre] - average).float()
-        # What rounding leaves of a constant series has no season, nor the same one at any size.
-        size = torch.ones_like(deviation) if self.config.transform == "log" else average.float()
-        is_real = deviation.abs() > _ROUNDING * size.abs()
-        return torch.where(is_real, deviation, 0.0) * has_deviation, has_deviation
-
-    def _strength(self, totals: tuple[Tensor, ...]) -> Tensor:
-        error, deviation = totals[SUM_ERROR], totals[SUM_DEVIATION]
-        explained = 1 - error / deviation.clamp(min=_SMALLEST_SQUARE)
-        return torch.where(deviation > 0, explained, 0.0).clamp(0, 1).float()
+    def _windows(self, seen: Observations) -> tuple[Tensor, Tensor]:
+        index = seen.steps + self.window_offsets  # (time, window)
+        return seen.transformed[:, index], seen.observed.float()[:, index]
 
     def _level(
         self, adjusted: Tensor, lag_observed: Tensor, share: Tensor, totals: tuple[Tensor, ...]
     ) -> Tensor:
         if self.config.level_smoothing < 1:
             weights = lag_observed * self.level_weights
-            weight = weights.sum(-1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
+            weight = weights.sum(-1, keepdim=True).clamp(min=SMALLEST_SQUARE)
             recent = (adjusted * weights).sum(-1, keepdim=True) / weight
         else:
             newest = (lag_observed * self.newest_first).argmax(-1, keepdim=True)
@@ -292,15 +218,15 @@ class CausalFeatures(nn.Module):
         size = totals[SUM_ABSOLUTE] / totals[COUNT].clamp(min=1)
         return torch.maximum(step, 1e-3 * size).clamp(min=_SMALLEST_SCALE).float()
 
-    def _change(self, axis: _Axis) -> tuple[Tensor, Tensor]:
+    def _change(self, seen: Observations) -> tuple[Tensor, Tensor]:
         """Change against the season before, and where it is known: both are observed."""
         first, season = self.config.tail_length, self.config.season
         before = slice(first - season, -season)
-        known = axis.observed[:, first:] & axis.observed[:, before]
-        return (axis.new - axis.transformed[:, before]) * known, known
+        known = seen.observed[:, first:] & seen.observed[:, before]
+        return (seen.new - seen.transformed[:, before]) * known, known
 
-    def _change_in_units(self, axis: _Axis, scale: Tensor) -> Tensor:
-        change, _ = self._change(axis)
+    def _change_in_units(self, seen: Observations, scale: Tensor) -> Tensor:
+        change, _ = self._change(seen)
         in_units = self.in_units(change.float().unsqueeze(-1), scale)
         return in_units.clamp(-_LARGEST_FEATURE, _LARGEST_FEATURE)
 
@@ -318,30 +244,8 @@ class CausalFeatures(nn.Module):
         return torch.log1p((totals[COUNT] - 1).clamp(min=0)).float() / 5
 
 
-def _phase_choice(config: NetworkConfig) -> Tensor:
-    """Ones where a phase, newest first, belongs to a step back in the window or to one ahead."""
-    half = config.season // 2
-    back = torch.arange(config.window) - half
-    ahead = -half - 1 - torch.arange(config.horizon)
-    phases = torch.cat([back, ahead]) % config.season
-    return functional.one_hot(phases, config.season).T.float()
-
-
 def _falling_weights(smoothing: float, count: int) -> Tensor:
     return (1 - smoothing) ** torch.arange(count).double()
-
-
-def _floor(sum_absolute: Tensor, count: Tensor) -> Tensor:
-    return (_FLOOR_SHARE * sum_absolute / count.clamp(min=1)).clamp(min=_TINY)
-
-
-def _mean(values: Tensor) -> Tensor:
-    """Average the last axis in float64: then no order of summation shows in the float32 result.
-
-    ONNX Runtime's order depends on where a row lies in memory, that is, on its place in the batch.
-    """
-    # not mean(dtype=...): the exporter drops that argument
-    return values.double().mean(-1, keepdim=True).float()
 
 
 NUM_EXTRAS = 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from app.artifact import Training
+from app.artifact.card import Training
 from app.errors import InvalidInputError
 from app.holiday_calendar import HolidayCalendar
 from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint

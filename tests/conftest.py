@@ -1,10 +1,12 @@
 """Fixtures that many tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.service import write_model
+from tests.redis_server import SKIP_REASON, RedisServer, has_redis, running_redis
 from tests.tiny_artifact import shared, tiny_artifact
 
 
@@ -22,3 +24,18 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model_repository")
     write_model(directory, tiny_artifact(context_length=512))
     return directory
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if not has_redis():
+        pytest.skip(SKIP_REASON)
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """A Redis that holds nothing, and is to be left running."""
+    _shared_redis.clear()
+    return _shared_redis

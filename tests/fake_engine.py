@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.interface import BATCH, TIME, Interface
 from app.tensors import Tensors
 

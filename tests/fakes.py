@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import (
-    Accuracy,
-    AnyCard,
-    Card,
-    SequenceCard,
-    SequenceTask,
-    TaskAccuracy,
-    TensorSpec,
-    Training,
-)
+from app.artifact.card import Accuracy, Card, Training
+from app.artifact.metadata import AnyCard
+from app.artifact.sequence_card import SequenceCard, SequenceTask, TaskAccuracy
+from app.artifact.specs import TensorSpec
 from app.gateway.runners import ChangeAction, Inference, ModelVersion
 from app.interface import Interface
 from app.model_config import LabelChange

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from app.artifact import CARD_KEY, DIGEST_KEY, GOLDEN_CASE_KEY, UNSEALED_DIGEST, seal
+from app.artifact.metadata import CARD_KEY, GOLDEN_CASE_KEY
+from app.artifact.seal import DIGEST_KEY, UNSEALED_DIGEST, seal
 from tests.plain_models import identity_model, lstm_model
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

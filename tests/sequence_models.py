@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from app.artifact import Training
+from app.artifact.card import Training
 from models.sequences.checkpoint import SequenceCheckpoint
 from models.sequences.config import SequenceConfig
 from models.sequences.network import Scaling, SequenceNetwork

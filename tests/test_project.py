@@ -6,6 +6,7 @@ import re
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,7 +16,8 @@ from prometheus_client import REGISTRY
 from app.gateway.problems import PROBLEM_KINDS
 from app.gateway.triton_metrics import TRITON_METRICS
 from app.metrics import REQUESTS
-from app.settings import Settings
+from app.settings import Settings, load_settings
+from tests.redis_server import SKIP_REASON, has_redis, running_redis
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -106,7 +108,7 @@ def test_image_leaves_the_model_repository_to_the_platform() -> None:
 
 
 def test_gpu_argument_adds_the_gpu_extra() -> None:
-    assert "${GPU:+[gpu]}" in DOCKERFILE
+    assert "[redis${GPU:+,gpu}]" in DOCKERFILE
     assert any("cudnn" in need for need in PROJECT["project"]["optional-dependencies"]["gpu"])
 
 
@@ -116,6 +118,24 @@ def test_compose_is_locked_down() -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     assert service["environment"].keys() <= {f"GATECAST_{n.upper()}" for n in Settings.model_fields}
+
+
+def test_compose_file_of_redis_starts_one_that_keeps_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_redis():
+        pytest.skip(SKIP_REASON)
+    text = (ROOT / "deploy/compose.redis.yaml").read_text()
+    services = yaml.safe_load(text.replace("${REDIS_PASSWORD:?}", "secret"))["services"]
+    environment = services["gatecast"]["environment"]
+    assert environment.keys() == {"GATECAST_STREAM_STORE"}
+    monkeypatch.setenv(*environment.popitem())
+    assert load_settings().stream_store == "redis://:secret@redis:6379/0"
+    program, *options = services["redis"]["command"]
+    assert program == "redis-server"
+    with running_redis(tmp_path, *options) as server, server.client("secret") as client:
+        found: dict[Any, Any] = client.config_get("appendonly", "maxmemory-policy")
+    assert found == {b"appendonly": b"yes", b"maxmemory-policy": b"noeviction"}
 
 
 @pytest.mark.parametrize("name", ["serve", "keys", "models"])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from app.artifact import Training
+from app.artifact.card import Training
 from export.publish import to_artifact
 from models.checkpoint import Checkpoint
 from models.config import NetworkConfig

@@ -9,14 +9,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from app.artifact import (
-    GoldenCase,
-    SequenceCard,
-    SequenceTask,
-    TensorSpec,
-    seal,
-    to_metadata,
-)
+from app.artifact.golden_case import GoldenCase
+from app.artifact.metadata import to_metadata
+from app.artifact.seal import seal
+from app.artifact.sequence_card import SequenceCard, SequenceTask
+from app.artifact.specs import TensorSpec
 from app.tensors import Tensors
 from tests.fakes import make_sequence_card
 

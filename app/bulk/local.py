@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, Card, find_versions
+from app.artifact.card import Card
+from app.artifact.directory import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
 from app.cores import count_cores
 from app.errors import EngineError, ModelNotFoundError, ModelOutputError

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError
 from app.files.columns import ColumnRoles

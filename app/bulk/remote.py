@@ -22,7 +22,8 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry, Timeout
 
-from app.artifact import Card, TensorSpec
+from app.artifact.card import Card
+from app.artifact.specs import TensorSpec
 from app.bulk.forecaster import BatchLimits, BulkForecaster, BulkModel
 from app.errors import RemoteError
 from app.tensors import DATATYPES, NUMPY_DTYPES, Tensors, tensor_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.bulk.options import BulkOptions
 from app.errors import InvalidInputError
 from app.files.columns import Covariates

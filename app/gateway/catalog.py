@@ -2,8 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Generic, Literal, cast, overload
 
-from app.artifact import AnyCard, Card, SequenceCard, SequenceTask
+from typing_extensions import TypeVar
+
+from app.artifact.card import Card
+from app.artifact.metadata import AnyCard, Task
+from app.artifact.sequence_card import SequenceCard, SequenceTask
 from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
@@ -18,40 +23,25 @@ _GOLDEN_SHARE = 0.6180339887498949
 """Its multiples, without their whole parts, fill the range from 0 to 1 as evenly as can be."""
 
 
+_Card_co = TypeVar("_Card_co", bound=AnyCard | None, default=AnyCard | None, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class ReadyModel:
+class ReadyModel(Generic[_Card_co]):
     """One version that can be run; ``card`` is None where it is served as tensors alone."""
 
     model_name: str
     model_version: int
     interface: Interface
-    card: AnyCard | None = None
+    card: _Card_co
     digest: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class Forecaster:
-    """One version that can make forecasts."""
-
-    model_name: str
-    model_version: int
-    interface: Interface
-    card: Card
-    digest: str = ""
-    config: ModelConfig = field(default_factory=ModelConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceModel:
-    """One version that classifies, regresses or tags."""
-
-    model_name: str
-    model_version: int
-    interface: Interface
-    card: SequenceCard
-    digest: str = ""
-    config: ModelConfig = field(default_factory=ModelConfig)
+Forecaster = ReadyModel[Card]
+"""One version that makes forecasts."""
+SequenceModel = ReadyModel[SequenceCard]
+"""One version that classifies, regresses or tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,45 +209,31 @@ class Catalog:
             version.config,
         )
 
-    def find_forecaster(self, model_name: str, model_version: str | None) -> Forecaster:
-        """Return a version that can make forecasts, by its number or label; None: the default.
+    @overload
+    def find_able(
+        self, task: Literal["forecast"], model_name: str, model_version: str | None
+    ) -> Forecaster: ...
+
+    @overload
+    def find_able(
+        self, task: SequenceTask, model_name: str, model_version: str | None
+    ) -> SequenceModel: ...
+
+    def find_able(
+        self, task: Task, model_name: str, model_version: str | None
+    ) -> Forecaster | SequenceModel:
+        """Return a version that has the task, by its number or label; None means the default.
 
         Raises:
             GatecastError: As ``find_ready``.
-            NoForecasterError: It has another task, or is served as tensors alone.
+            NoForecasterError: It was to forecast, and has another task or is served as tensors.
+            WrongTaskError: It was to do something else, with the same result.
         """
         model = self.find_ready(model_name, model_version)
-        if not isinstance(model.card, Card):
-            raise NoForecasterError(_say_what_else(model))
-        return Forecaster(
-            model_name,
-            model.model_version,
-            model.interface,
-            model.card,
-            model.digest,
-            model.config,
-        )
-
-    def find_sequence_model(
-        self, model_name: str, model_version: str | None, task: SequenceTask
-    ) -> SequenceModel:
-        """Return a version that has the task, by its number or label; None: the default.
-
-        Raises:
-            GatecastError: As ``find_ready``.
-            WrongTaskError: It has another task, or is served as tensors alone.
-        """
-        model = self.find_ready(model_name, model_version)
-        if not isinstance(model.card, SequenceCard) or model.card.task != task:
-            raise WrongTaskError(_say_what_else(model))
-        return SequenceModel(
-            model_name,
-            model.model_version,
-            model.interface,
-            model.card,
-            model.digest,
-            model.config,
-        )
+        if model.card is None or model.card.task != task:
+            refusal = NoForecasterError if task == "forecast" else WrongTaskError
+            raise refusal(_say_what_else(model))
+        return cast("Forecaster | SequenceModel", model)  # its card has the task
 
     def check_any(self) -> None:
         """Tell whether anything is served at all.

@@ -85,6 +85,8 @@ def stack_rows(rows: Sequence[Row]) -> Tensors:
 
 def pad(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Stack arrays ``(time, ...)`` of different lengths, padded on the right with zeros."""
+    if len(arrays) == 1:
+        return arrays[0][np.newaxis]
     longest = max(len(array) for array in arrays)
     padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), np.float32)
     for row, array in zip(padded, arrays, strict=True):

@@ -4,11 +4,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.artifact import AnyCard, Card, SequenceCard, SequenceTask
+from app.artifact.card import Card
+from app.artifact.metadata import AnyCard
+from app.artifact.sequence_card import SequenceCard, SequenceTask
 from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.dialect_table import dialect_routes
-from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
+from app.gateway.parameters import ModelName, VersionOrLabel
 from app.gateway.runners import ModelVersion
 from app.settings import Settings
 

@@ -64,11 +64,19 @@ class Answer(Response):
 def begin_exchange(scope: Scope) -> Exchange:
     """Start to record the request of ``scope``; a sane ``X-Request-ID`` becomes its id."""
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
-    is_sane = given and _SANE_REQUEST_ID.fullmatch(given) is not None
-    exchange = Exchange(scope["method"], given if is_sane else secrets.token_hex(16), headers)
+    request_id = choose_request_id(headers.get(b"x-request-id", b""))
+    exchange = Exchange(scope["method"], request_id, headers)
     scope[EXCHANGE_KEY] = exchange
     return exchange
+
+
+def choose_request_id(given: bytes) -> str:
+    """Return the id that the caller has given, where it is a sane one, else a new one."""
+    if given:
+        text = given.decode("latin-1")
+        if _SANE_REQUEST_ID.fullmatch(text):
+            return text
+    return secrets.token_hex(16)
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.extrapolation import median_index
 from app.gateway.preparation import Row
 from app.tensors import LARGEST_MAGNITUDE

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.gateway.exchange import Exchange, exchange_of
-from app.gateway.forecast import LARGEST_TIMEOUT_MS
 from app.gateway.oip import InferEndpoints
+from app.gateway.parameters import LARGEST_TIMEOUT_MS
 
 _INFER = frozenset(
     {

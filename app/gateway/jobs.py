@@ -84,7 +84,7 @@ class JobEndpoints:
         await asyncio.to_thread(desk.store.check_room, owner, idempotency_key)
         asked = await self._read(request, parameters)
         self._check_webhook(asked.request.webhook_url)
-        model = self._catalog.find_forecaster(asked.request.model_name, asked.model_version)
+        model = self._catalog.find_able("forecast", asked.request.model_name, asked.model_version)
         exchange_of(request.scope).model_name = model.model_name
         options = asked.options_for(model)
         job_id = secrets.token_hex(16)

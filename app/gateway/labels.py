@@ -12,8 +12,8 @@ from app.errors import InvalidInputError, NotSupportedError
 from app.gateway.body import read_body
 from app.gateway.catalog import Catalog
 from app.gateway.exchange import exchange_of
-from app.gateway.forecast import ModelName
 from app.gateway.label_file import keep_label
+from app.gateway.parameters import ModelName
 from app.gateway.runners import Runners
 from app.model_config import LABEL_PATTERN, LabelChange
 from app.settings import Settings

@@ -45,8 +45,10 @@ from app.gateway.openapi import (
 )
 from app.gateway.pages import PageEndpoints, installed_version
 from app.gateway.problems import problem_response
+from app.gateway.redis_store import RedisStore
 from app.gateway.runners import Runners
 from app.gateway.service import ForecastService
+from app.gateway.sqlite_store import SqliteStore
 from app.gateway.stream_routes import (
     STREAM_SCHEMAS,
     STREAMS_TAG,
@@ -85,7 +87,7 @@ _SCHEMAS: Sequence[type[msgspec.Struct]] = (
 
 
 def create_app(
-    settings: Settings, runners: Runners, drain: Drain, directory: Path | None = None
+    settings: Settings, runners: Runners, drain: Drain, store: StreamStore | None = None
 ) -> FastAPI:
     """Return the ASGI application of a gateway.
 
@@ -93,8 +95,7 @@ def create_app(
         settings: Settings of the service.
         runners: What runs the models.
         drain: Says when the process is stopping.
-        directory: Folder that all gateways share and that ends with the service; None where there
-            is one gateway alone.
+        store: Keeps the streams; None opens the one of the settings.
 
     Raises:
         StartupError: The keys file or the store of streams is not sound, the folder of jobs can not
@@ -123,7 +124,7 @@ def create_app(
     _add_forecast_routes(app, forecast)
     add_task_routes(app, tasks)
     _add_file_routes(app, FileEndpoints(reader, settings))
-    streams = Streams(service, _open_streams(settings, directory))
+    streams = Streams(service, store or open_stream_store(settings))
     add_stream_routes(app, StreamEndpoints(streams, catalog, settings))
     add_job_routes(app, JobEndpoints(JobDesk.open(settings), catalog, drain, settings))
     add_oip_routes(
@@ -145,16 +146,26 @@ def create_app(
     return app
 
 
-def _open_streams(settings: Settings, directory: Path | None) -> StreamStore:
-    path = settings.stream_store
-    if path is None and directory is not None:
-        path = directory / "streams.sqlite3"
-    return StreamStore(
-        path,
-        is_durable=settings.stream_store is not None,
-        ttl_s=settings.stream_ttl_s,
-        max_streams=settings.max_streams,
-    )
+def open_stream_store(settings: Settings, directory: Path | None = None) -> StreamStore:
+    """Return what keeps the streams: as it is set, else a file that ends with the service.
+
+    Args:
+        settings: Settings of the service.
+        directory: Folder that all gateways share and that ends with the service; None where there
+            is one gateway alone.
+
+    Raises:
+        StartupError: The store is not sound, or the package that it needs is missing.
+    """
+    ttl_s, max_streams = settings.stream_ttl_s, settings.max_streams
+    if "://" in settings.stream_store:
+        return RedisStore(settings.stream_store, ttl_s=ttl_s, max_streams=max_streams)
+    if settings.stream_store:
+        return SqliteStore(
+            Path(settings.stream_store), is_durable=True, ttl_s=ttl_s, max_streams=max_streams
+        )
+    path = directory and directory / "streams.sqlite3"
+    return SqliteStore(path, is_durable=False, ttl_s=ttl_s, max_streams=max_streams)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.gateway.forecast_schemas import Note
 
 _SEASONS = 2
@@ -19,14 +19,22 @@ def list_notes(target: NDArray[np.float32], card: Card, horizon: int) -> tuple[N
         card: The model.
         horizon: Steps asked for.
     """
-    observed = np.flatnonzero(~np.isnan(target))
+    num_observed, length = _count_observed(target)
     enough = min(max(_SEASONS * card.season, _LEAST_VALUES), card.context_length)
-    length = len(target) - int(observed[0])
     notes: list[Note] = []
-    if observed.size < enough:
+    if num_observed < enough:
         notes.append("short_history")
-    if length - observed.size > _MISSING_SHARE * length:
+    if length - num_observed > _MISSING_SHARE * length:
         notes.append("many_missing")
     if horizon > card.horizon:
         notes.append("extrapolated_horizon")
     return tuple(notes)
+
+
+def _count_observed(target: NDArray[np.float32]) -> tuple[int, int]:
+    """Return how many values are there, and how many steps there are since the first of them."""
+    missing = np.isnan(target)
+    num_missing = int(np.count_nonzero(missing))
+    if not num_missing:
+        return len(target), len(target)
+    return len(target) - num_missing, len(target) - int(missing.argmin())

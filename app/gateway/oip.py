@@ -10,7 +10,6 @@ from app.gateway.body import cancel_when_caller_leaves, read_body
 from app.gateway.catalog import Catalog, ReadyModel
 from app.gateway.compression import LEAST_BYTES, choose_encoding, compress
 from app.gateway.exchange import Answer, exchange_of, header_of
-from app.gateway.forecast import TRAFFIC_KEY, ModelName, VersionOrLabel
 from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
 from app.gateway.oip_request import (
     RequestedOutput,
@@ -21,6 +20,7 @@ from app.gateway.oip_request import (
     parse_request,
 )
 from app.gateway.oip_response import TensorAnswer, encode_answer
+from app.gateway.parameters import TRAFFIC_KEY, ModelName, VersionOrLabel
 from app.gateway.service import ForecastService
 from app.settings import Settings
 from app.tensors import Tensors

@@ -12,8 +12,8 @@ from app.gateway import oip_models
 from app.gateway.body import read_body
 from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.exchange import exchange_of
-from app.gateway.forecast import ModelName, VersionOrLabel
 from app.gateway.health import HealthEndpoints
+from app.gateway.parameters import ModelName, VersionOrLabel
 from app.gateway.runners import ChangeAction, ModelVersion, Runners
 from app.settings import Settings
 from app.statistics import VersionStatistics

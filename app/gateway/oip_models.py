@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.errors import InvalidInputError
 from app.gateway.catalog import ReadyModel, ServedModel
 from app.gateway.oip_request import NO_JSON, RequestedOutput, TensorRequest

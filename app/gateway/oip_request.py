@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.errors import InvalidInputError, MalformedBodyError
 from app.interface import BATCH
 from app.tensors import NUMPY_DTYPES, Datatype, Tensors, to_float32, unpack_texts

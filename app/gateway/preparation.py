@@ -1,25 +1,22 @@
 """From a decoded request to rows that a model can run; each wrong series is refused for itself."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency, format_stamps, parse_stamp
 from app.calendar_features import CalendarFeatures
 from app.errors import InvalidInputError, InvalidSeriesError
-from app.gateway.decoding import OUT_OF_RANGE, escape_pointer
+from app.gateway.columns import put_in_order, to_numbers, unknown
 from app.gateway.forecast_schemas import ForecastRequest, Note, Series
 from app.gateway.notes import list_notes
 from app.gateway.quantiles import QuantileSelection
 from app.settings import Settings
-from app.tensors import LARGEST_MAGNITUDE, to_float32
-
-_Column = TypeVar("_Column")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def num_blocks(horizon: int, card: Card) -> int:
 
 
 def _frequency(request: ForecastRequest, card: Card) -> Frequency | None:
-    trained = None if card.freq is None else Frequency.parse(card.freq)
+    trained = None if card.freq is None else _parse_known(card.freq)
     if request.freq is None:
         return trained
     try:
@@ -178,7 +175,7 @@ class _Preparer:
     def _past(self, series: Series, pointer: str) -> NDArray[np.float32]:
         length, pointer = len(series.target), f"{pointer}/past_covariates"
         columns = put_in_order(series.past_covariates, self._card.past_covariates, pointer)
-        table = np.full((length, len(columns)), np.nan, np.float32)
+        table = unknown(length, len(columns))
         for index, (place, values) in enumerate(columns):
             if len(values) != length:
                 raise InvalidInputError(f"must have {length} values, as many as target", place)
@@ -207,7 +204,7 @@ class _Preparer:
         length, trained = len(series.target), self._card.horizon
         least, most = length + self._horizon, length + max(self._horizon, trained)
         num_rows = length + num_blocks(self._horizon, self._card) * trained
-        table = np.full((num_rows, len(columns)), np.nan, np.float32)
+        table = unknown(num_rows, len(columns))
         for index, (place, values) in enumerate(columns):
             if len(values) not in {least, most}:
                 raise InvalidInputError(
@@ -253,42 +250,16 @@ def _target(values: list[float | None], kept: int, pointer: str) -> NDArray[np.f
     if not values:
         raise InvalidInputError("target must have at least 1 value", pointer)
     array = to_numbers(values, pointer)[-kept:]
-    if np.isnan(array).all():
+    if math.isnan(array[-1]) and np.isnan(array).all():
         raise InvalidInputError(
             f"target must have at least 1 value that is not null among its last {kept}", pointer
         )
     return array
 
 
-def put_in_order(
-    given: Mapping[str, _Column] | None, names: Sequence[str], pointer: str
-) -> list[tuple[str, _Column]]:
-    """Put what is given by name in the model's order, each with its pointer.
-
-    Raises:
-        InvalidInputError: Other names are given than ``names``.
-    """
-    given = given or {}
-    if given.keys() != set(names):
-        wanted = f"exactly {', '.join(names)}" if names else "nothing"
-        raise InvalidInputError(f"{pointer.rpartition('/')[2]} must hold {wanted}", pointer)
-    return [(f"{pointer}/{escape_pointer(name)}", given[name]) for name in names]
-
-
-def to_numbers(
-    values: Sequence[float | None], pointer: str, *, is_single: bool = False
-) -> NDArray[np.float32]:
-    """Convert numbers in one step, null to NaN.
-
-    Raises:
-        InvalidInputError: A number is too large.
-    """
-    array = to_float32(values)
-    too_large = np.abs(array) > LARGEST_MAGNITUDE
-    if too_large.any():
-        place = pointer if is_single else f"{pointer}/{int(too_large.argmax())}"
-        raise InvalidInputError(OUT_OF_RANGE, place)
-    return array
+@functools.lru_cache(maxsize=64)
+def _parse_known(alias: str) -> Frequency:
+    return Frequency.parse(alias)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -93,6 +93,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.RetryableError: ProblemKind(503, "unavailable", "Try again later"),
     errors.ModelNotReadyError: ProblemKind(503, "model-not-ready", "The model is not ready"),
     errors.OverloadedError: ProblemKind(503, "overloaded", "The service is overloaded"),
+    errors.StreamStoreError: ProblemKind(503, "stream-store", "The streams are out of reach now"),
     errors.StorageError: ProblemKind(503, "storage", "The disk takes nothing more now"),
     errors.ShuttingDownError: ProblemKind(503, "shutting-down", "The service is shutting down"),
     errors.DeadlineExceededError: ProblemKind(504, "deadline-exceeded", "The time ran out"),

@@ -32,7 +32,7 @@ class BoundedHttpProtocol(TurnstileProtocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        self._unfinished_bytes = 0
+        self._unfinished_bytes = self._most_header_bytes = 0
         self._is_waiting = True
         self._is_refused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -48,6 +48,7 @@ class BoundedHttpProtocol(TurnstileProtocol):
         if self._is_refused:
             return
         self._unfinished_bytes += len(data)
+        self._most_header_bytes = self._unfinished_bytes
         super().data_received(data)
         if not self._is_waiting or self._is_refused:
             return
@@ -66,7 +67,7 @@ class BoundedHttpProtocol(TurnstileProtocol):
         self._is_waiting = False
         self._unfinished_bytes = 0
         self._stop_expecting()
-        if self._has_large_headers():
+        if self._most_header_bytes > MAX_HEADER_BYTES and self._has_large_headers():
             raise _HeadersTooLargeError
         super().on_headers_complete()
 

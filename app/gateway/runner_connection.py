@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import override
 
 from app import errors
-from app.artifact import read_card
+from app.artifact.metadata import read_card
 from app.errors import (
     DeadlineExceededError,
     EngineError,

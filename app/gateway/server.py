@@ -21,7 +21,7 @@ from app.garbage import collect_rarely
 from app.gateway.accepting import Acceptor
 from app.gateway.drain import Drain
 from app.gateway.handshakes import stop_handshakes
-from app.gateway.main import create_app
+from app.gateway.main import create_app, open_stream_store
 from app.gateway.protocol import with_header_timeout
 from app.gateway.runner_client import RunnerPool
 from app.gateway.turnstile import Turnstile
@@ -157,8 +157,9 @@ async def _serve(
         drain,
         access_log=settings.access_log,
     )
+    store = open_stream_store(settings, runners[0].parent)
     config = uvicorn.Config(
-        create_app(settings, pool, drain, runners[0].parent),
+        create_app(settings, pool, drain, store),
         http=with_header_timeout(settings.header_timeout_s, turnstile),
         ws="none",
         lifespan="off",
@@ -179,6 +180,7 @@ async def _serve(
         reporting.cancel()
         server.should_exit = True  # the supervisor is gone
         await serving
+        await store.close()
         stopped.set()
         await beating
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from app.errors import InvalidInputError, PayloadTooLargeError
 from app.extrapolation import join_blocks, median_index
@@ -99,9 +100,10 @@ class ForecastService:
             chunks, num_blocks(prepared.horizon, model.card), model, deadline, owner
         )
         series = dict(_split(chunks, quantiles, prepared))
-        version = (model.model_name, str(model.model_version))
-        SERIES.labels(*version, "forecast").inc(len(series))
-        SERIES.labels(*version, "refused").inc(len(prepared.refusals))
+        forecast, refused = _series_counters(model.model_name, model.model_version)
+        forecast.inc(len(series))
+        if prepared.refusals:
+            refused.inc(len(prepared.refusals))
         return Forecast(
             model=model,
             item_ids=prepared.item_ids,
@@ -228,6 +230,13 @@ def _to_inference(
         owner=owner,
         max_wait_s=max_wait_s,
     )
+
+
+@lru_cache(maxsize=1024)
+def _series_counters(model_name: str, model_version: int) -> tuple[Counter, Counter]:
+    """Look up the counters of a version; both are on show as soon as one counts."""
+    version = (model_name, str(model_version))
+    return SERIES.labels(*version, "forecast"), SERIES.labels(*version, "refused")
 
 
 def _split(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from app.artifact import Card
+from app.artifact.card import Card
 
 Values = list[float | None]
 

@@ -14,8 +14,8 @@ from app.gateway.body import cancel_when_caller_leaves, read_json_body
 from app.gateway.catalog import Catalog, Forecaster
 from app.gateway.decoding import decode_body
 from app.gateway.exchange import exchange_of, owner_of
-from app.gateway.forecast import ModelName
 from app.gateway.openapi import problem_responses
+from app.gateway.parameters import ModelName
 from app.gateway.stream_schemas import (
     Observations,
     StreamDescription,
@@ -138,7 +138,7 @@ class StreamEndpoints:
     def _find_model(self, request: Request, model_name: str, stream_id: str) -> Forecaster:
         """Return the version for a stream; where versions share a model, always the same."""
         version = self._catalog.draw(model_name, stream_id)
-        model = self._catalog.find_forecaster(model_name, version)
+        model = self._catalog.find_able("forecast", model_name, version)
         exchange = exchange_of(request.scope)
         exchange.name_model(model.model_name, model.model_version, model.digest)
         return model

@@ -7,19 +7,16 @@ that the tail must begin with the same value from one request to the next: where
 model's context it loses an eighth of it at once.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency, format_stamps, parse_stamp
 from app.errors import InvalidInputError, StreamConflictError
 from app.gateway.catalog import Forecaster
@@ -34,8 +31,6 @@ from app.tensors import LARGEST_MAGNITUDE
 
 _DROPPED_SHARE = 8
 _SERIES = "/series/0"
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +55,12 @@ class Streams:
 
     Args:
         service: Makes the forecasts.
-        store: Keeps the streams; used by one thread of this object.
+        store: Keeps the streams.
     """
 
     def __init__(self, service: ForecastService, store: StreamStore) -> None:
         self._service = service
         self._store = store
-        self._executor = ThreadPoolExecutor(1, "streams")
 
     async def create(self, key: StreamKey, history: StreamHistory, model: Forecaster) -> bool:
         """Begin a stream, in place of one of the same name; return whether there was none.
@@ -85,7 +79,7 @@ class Streams:
         self._check_covariates(stream, model, Wish(0.0))
         stream = _cut(stream, model.card)
         self._prepare(stream, model, Wish(0.0), pointer="/target")
-        return await self._call(lambda: self._store.put(key, stream))
+        return await self._store.put(key, stream)
 
     async def append(
         self, key: StreamKey, observations: Observations, model: Forecaster, wish: Wish
@@ -107,9 +101,7 @@ class Streams:
         after = _cut(self._extend(stream, values, observations, model, wish), model.card)
         answer = await self._forecast(key, after, model, wish, pointer="/values")
         try:
-            await self._call(
-                lambda: self._store.append(key, stream, after, digest=digest, answer=answer)
-            )
+            await self._store.append(key, stream, after, digest=digest, answer=answer)
         except StreamConflictError:
             return await self._repeat(key, await self.read(key), stream.step, digest)
         return answer
@@ -127,19 +119,17 @@ class Streams:
 
     async def read(self, key: StreamKey) -> Stream:
         """Return a stream, as ``StreamStore.get``."""
-        return await self._call(lambda: self._store.get(key))
+        return await self._store.get(key)
 
     async def read_page(
         self, owner: str, model_name: str, *, after: str, limit: int
     ) -> list[tuple[str, Stream]]:
         """Return streams by id, as ``StreamStore.read_page``."""
-        return await self._call(
-            lambda: self._store.read_page(owner, model_name, after=after, limit=limit)
-        )
+        return await self._store.read_page(owner, model_name, after=after, limit=limit)
 
     async def delete(self, key: StreamKey) -> None:
         """Forget a stream, as ``StreamStore.delete``."""
-        await self._call(lambda: self._store.delete(key))
+        await self._store.delete(key)
 
     def _extend(
         self,
@@ -169,9 +159,6 @@ class Streams:
         whole = replace(stream, step=len(stream.tail), tail=np.zeros_like(stream.tail))
         self._prepare(whole, model, wish, pointer="")
 
-    async def _call(self, use: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, use)
-
     async def _repeat(self, key: StreamKey, stream: Stream, step: int, digest: bytes) -> bytes:
         """Return what was answered to the same request before."""
         if step > stream.step:
@@ -179,7 +166,7 @@ class Streams:
                 f"step {step} leaves a gap: the stream has {stream.step} values, which is the next"
                 " step"
             )
-        found = await self._call(lambda: self._store.find_answer(key, step))
+        found = await self._store.find_answer(key, step)
         if found is None or found[0] != digest:
             raise StreamConflictError(
                 f"other values were given at step {step}, or too long ago to repeat the answer; the"

@@ -8,10 +8,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import SequenceCard
+from app.artifact.sequence_card import SequenceCard
 from app.errors import InvalidInputError, InvalidSeriesError
+from app.gateway.columns import put_in_order, to_numbers
 from app.gateway.decoding import OUT_OF_RANGE
-from app.gateway.preparation import put_in_order, to_numbers
 from app.gateway.task_schemas import InputSequence, TaskRequest
 from app.settings import Settings
 from app.tensors import LARGEST_MAGNITUDE, to_float32

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 from app.gateway.bodies import Bodies
 from app.gateway.catalog import Catalog
 from app.gateway.openapi import FORECAST_STATUSES, SCHEMA, problem_responses

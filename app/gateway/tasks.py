@@ -1,8 +1,6 @@
 """Answers requests to classify, regress or tag: bytes to sequences, answers to bytes."""
 
-import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,21 +9,15 @@ import orjson
 from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.types import Scope
+from typing_extensions import override
 
-from app.artifact import SequenceCard, SequenceTask
+from app.artifact.sequence_card import SequenceCard, SequenceTask
 from app.gateway.bodies import Bodies
-from app.gateway.body import cancel_when_caller_leaves
 from app.gateway.catalog import Catalog, SequenceModel
 from app.gateway.decoding import decode_body
-from app.gateway.exchange import Answer, exchange_of, header_of
-from app.gateway.forecast import (
-    LARGEST_TIMEOUT_MS,
-    TRAFFIC_KEY,
-    ModelName,
-    TimeoutMs,
-    VersionOrLabel,
-)
+from app.gateway.native import NativeEndpoints
+from app.gateway.parameters import LARGEST_TIMEOUT_MS, ModelName, TimeoutMs, VersionOrLabel
 from app.gateway.problems import series_error
 from app.gateway.task_preparation import PreparedSequences
 from app.gateway.task_schemas import TaskRequest
@@ -34,13 +26,12 @@ from app.settings import Settings
 
 Json = dict[str, Any]
 
-_HEADERS = ((b"content-type", b"application/json"),)
 _INLINE_NUMBERS = 2**13
 
 _decoder = msgspec.json.Decoder(TaskRequest)
 
 
-class TaskEndpoints:
+class TaskEndpoints(NativeEndpoints[SequenceModel, PreparedSequences, TaskAnswer]):
     """``POST /v1/models/{model_name}/{task}``, and the same with a version, for one task."""
 
     def __init__(
@@ -51,11 +42,9 @@ class TaskEndpoints:
         bodies: Bodies,
         settings: Settings,
     ) -> None:
+        super().__init__(service, catalog, bodies, settings)
         self._task: SequenceTask = task
         self._service = service
-        self._catalog = catalog
-        self._bodies = bodies
-        self._settings = settings
 
     async def answer_default(
         self, request: Request, model_name: ModelName, timeout_ms: TimeoutMs = LARGEST_TIMEOUT_MS
@@ -77,48 +66,27 @@ class TaskEndpoints:
             request.scope, request.receive, model_name, model_version, timeout_ms=timeout_ms
         )
 
-    async def answer(
-        self,
-        scope: Scope,
-        receive: Receive,
-        model_name: str,
-        model_version: str | None,
-        *,
-        timeout_ms: int,
-    ) -> Response:
-        """Answer the sequences of a body; None means the default version, or one with a share.
+    @override
+    def _find_able(self, model_name: str, model_version: str | None) -> SequenceModel:
+        return self._catalog.find_able(self._task, model_name, model_version)
 
-        Raises:
-            GatecastError: There is no such model, it has another task, the request is wrong, or it
-                can not be run now.
-            CallerLeftError: The caller closed the connection.
-        """
-        model = self._find(scope, model_name, model_version)
-        self._service.check_room(model.model_name)
-        prepared = await self._bodies.read(scope, receive, partial(self._prepare, model))
-        limit_s = min(self._settings.request_timeout_s, timeout_ms / 1000)
-        with cancel_when_caller_leaves(receive):
-            answer = await self._service.answer(
-                prepared, model, deadline=exchange_of(scope).started + limit_s
-            )
-            content = await _encode(answer)
-        return Answer(content, _HEADERS)
-
-    def _find(self, scope: Scope, model_name: str, model_version: str | None) -> SequenceModel:
-        if model_version is None:
-            model_version = self._catalog.draw(model_name, header_of(scope, TRAFFIC_KEY))
-        model = self._catalog.find_sequence_model(model_name, model_version, self._task)
-        exchange_of(scope).name_model(model.model_name, model.model_version, model.digest)
-        return model
-
+    @override
     def _prepare(self, model: SequenceModel, body: bytes) -> PreparedSequences:
         return self._service.prepare(decode_body(body, _decoder), model)
 
+    @override
+    def _run(
+        self, scope: Scope, model: SequenceModel, prepared: PreparedSequences, *, deadline: float
+    ) -> Awaitable[TaskAnswer]:
+        return self._service.answer(prepared, model, deadline=deadline)
 
-async def _encode(answer: TaskAnswer) -> bytes:
-    if sum(output.size for output in answer.outputs.values()) <= _INLINE_NUMBERS:
-        return encode_answer(answer)
-    return await asyncio.to_thread(encode_answer, answer)
+    @override
+    def _is_small(self, answered: TaskAnswer) -> bool:
+        return sum(output.size for output in answered.outputs.values()) <= _INLINE_NUMBERS
+
+    @override
+    def _encode(self, answered: TaskAnswer) -> bytes:
+        return encode_answer(answered)
 
 
 def encode_answer(answer: TaskAnswer) -> bytes:

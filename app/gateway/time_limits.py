@@ -1,46 +1,60 @@
 """Time limits that cost next to nothing, for what nearly always ends before them.
 
 A timer of the event loop costs as much as parsing a small request, and each request needs several
-that are hardly ever used. Here a limit is an entry in a table, which is looked through every
-hundredth of a second while there is one.
+that are hardly ever used. Here limits stand in slots of a hundredth of a second, and one timer goes
+from slot to slot while there is one: the timing wheel of Varghese and Lauck (1987).
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 _TICK_S = 0.01
+_NOWHERE = -1, 0
 
 
 class _Alarms:
-    """The callbacks of one event loop, by ticket, each with its time."""
+    """The callbacks of one event loop, by slot and ticket; a slot is the number of its tick."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._slots: dict[int, dict[int, Callable[[], None]]] = {}
+        self._next_slot = 0
         self._is_ticking = False
         self._last = 0
 
-    def set(self, when: float, callback: Callable[[], None]) -> int:
-        self._last += 1
-        self._waiting[self._last] = (when, callback)
+    def set(self, when: float, callback: Callable[[], None]) -> tuple[int, int]:
+        if when == math.inf:
+            return _NOWHERE
         if not self._is_ticking:
+            self._next_slot = int(time.monotonic() / _TICK_S)
             self._is_ticking = True
             asyncio.get_running_loop().call_later(_TICK_S, self._tick)
-        return self._last
+        self._last += 1
+        slot = max(self._next_slot, int(when / _TICK_S) + 1)
+        self._slots.setdefault(slot, {})[self._last] = callback
+        return slot, self._last
 
-    def cancel(self, ticket: int) -> None:
-        self._waiting.pop(ticket, None)
+    def cancel(self, slot: int, ticket: int) -> None:
+        waiting = self._slots.get(slot)
+        if waiting is not None:
+            waiting.pop(ticket, None)
+            if not waiting:
+                del self._slots[slot]
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        due = [ticket for ticket, (when, _) in self._waiting.items() if when <= now]
-        for ticket in due:
-            _, callback = self._waiting.pop(ticket, (now, None))
-            if callback is not None:  # not cancelled by one that was called before it
+        now = int(time.monotonic() / _TICK_S)
+        while self._next_slot <= now:
+            slot = self._next_slot
+            self._next_slot += 1
+            while waiting := self._slots.get(slot):  # a callback may cancel others
+                ticket = next(iter(waiting))
+                callback = waiting[ticket]
+                self.cancel(slot, ticket)
                 callback()
-        self._is_ticking = bool(self._waiting)
+        self._is_ticking = bool(self._slots)
         if self._is_ticking:
             asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
@@ -52,7 +66,7 @@ _latest: dict[asyncio.AbstractEventLoop, _Alarms] = {}
 class Alarm:
     """Calls ``callback`` at ``when``, a time of ``time.monotonic()``, unless it is cancelled."""
 
-    __slots__ = ("_alarms", "_ticket")
+    __slots__ = ("_alarms", "_place")
 
     def __init__(self, when: float, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -61,11 +75,11 @@ class Alarm:
             _latest.clear()
             alarms = _latest[loop] = _Alarms()
         self._alarms = alarms
-        self._ticket = alarms.set(when, callback)
+        self._place = alarms.set(when, callback)
 
     def cancel(self) -> None:
         """Call nothing any more."""
-        self._alarms.cancel(self._ticket)
+        self._alarms.cancel(*self._place)
 
 
 class TimeLimit:

@@ -7,7 +7,6 @@ what is not plainly one of a paused flow goes on to the application, which judge
 
 import re
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any, cast
 
 from typing_extensions import override
@@ -20,10 +19,11 @@ from uvicorn.protocols.http.httptools_impl import (
 from app.errors import OverloadedError, UnauthorizedError
 from app.gateway.access import identify
 from app.gateway.drain import Drain
-from app.gateway.edge import SAFE_HEADERS, record_exchange
-from app.gateway.exchange import EXCHANGE_KEY, Exchange, begin_exchange
+from app.gateway.edge import SAFE_HEADERS
+from app.gateway.exchange import EXCHANGE_KEY, Exchange, choose_request_id
 from app.gateway.pauses import Flow, Pauses
 from app.gateway.problems import problem_response
+from app.gateway.tally import Tally
 from app.keys import KeyRing
 from app.logs import REQUEST_ID
 
@@ -37,7 +37,7 @@ _MOST_HELD_BYTES = 2**16
 _MOST_WRITTEN = 256
 _SOME_ID = b"\0" * 32
 """Stands for the id of a request in an answer that is kept for the next ones."""
-_END_OF_HEAD = b"\r\n\r\n"
+_REQUEST_ID = b"x-request-id"
 
 
 class Turnstile:
@@ -56,8 +56,8 @@ class Turnstile:
         self._pauses = pauses
         self._key_ring = key_ring
         self._drain = drain
-        self._access_log = access_log
-        self._written: dict[str, tuple[OverloadedError, bytes]] = {}
+        self._tally = Tally(access_log=access_log)
+        self._written: dict[str, tuple[OverloadedError, bytes, int]] = {}
 
     def find_refusal(
         self, url: bytes, headers: Sequence[tuple[bytes, bytes]]
@@ -76,23 +76,19 @@ class Turnstile:
         reason = self._pauses.reason_of(flow)
         return (flow, reason) if reason is not None else None
 
-    def answer(self, exchange: Exchange, path: str, error: OverloadedError) -> bytes:
-        """Write the refusal of a request, and record it."""
-        written_for, answer = self._written.get(path, (None, b""))
-        if written_for is not error or len(exchange.request_id) != len(_SOME_ID):
-            answer = _write(exchange, path, error)
+    def answer(self, path: str, flow: Flow, error: OverloadedError, request_id: str) -> bytes:
+        """Write the refusal of a request, and count it."""
+        written_for, answer, num_bytes = self._written.get(path, (None, b"", 0))
+        if written_for is not error or len(request_id) != len(_SOME_ID):
+            answer, num_bytes = _write(path, error, request_id)
             if len(self._written) == _MOST_WRITTEN:
                 self._written.clear()
-            if len(exchange.request_id) == len(_SOME_ID):
-                of_any = answer.replace(exchange.request_id.encode(), _SOME_ID)
-                self._written[path] = error, of_any
+            if len(request_id) == len(_SOME_ID):
+                of_any = answer.replace(request_id.encode(), _SOME_ID)
+                self._written[path] = error, of_any, num_bytes
         else:
-            answer = answer.replace(_SOME_ID, exchange.request_id.encode())
-        exchange.status = HTTPStatus.SERVICE_UNAVAILABLE
-        exchange.num_bytes = len(answer) - answer.index(_END_OF_HEAD) - len(_END_OF_HEAD)
-        token = REQUEST_ID.set(exchange.request_id)
-        record_exchange(exchange, access_log=self._access_log)
-        REQUEST_ID.reset(token)
+            answer = answer.replace(_SOME_ID, request_id.encode())
+        self._tally.count(path, flow, num_bytes)
         return answer
 
     def _identify(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -101,14 +97,17 @@ class Turnstile:
         return identify(dict(reversed(headers)), self._key_ring).key_id
 
 
-def _write(exchange: Exchange, path: str, error: OverloadedError) -> bytes:
-    token = REQUEST_ID.set(exchange.request_id)
+def _write(path: str, error: OverloadedError, request_id: str) -> tuple[bytes, int]:
+    """Return a refusal, and how long its body is."""
+    exchange = Exchange("POST", request_id, {})
+    token = REQUEST_ID.set(request_id)
     response = problem_response({"path": path, EXCHANGE_KEY: exchange}, error)
     REQUEST_ID.reset(token)
     headers = [*response.raw_headers, *SAFE_HEADERS.items()]
-    headers.append((b"x-request-id", exchange.request_id.encode()))
+    headers.append((b"x-request-id", request_id.encode()))
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body)
+    body = bytes(response.body)
+    return STATUS_LINE[response.status_code] + lines + b"\r\n" + body, len(body)
 
 
 class TurnstileProtocol(HttpToolsProtocol):
@@ -167,16 +166,7 @@ class TurnstileProtocol(HttpToolsProtocol):
 
     def _refuse_at_once(self, flow: Flow, error: OverloadedError) -> None:
         turnstile = cast("Turnstile", self.turnstile)
-        path = self.url.decode("ascii")
-        self.scope["method"] = "POST"
-        exchange = begin_exchange(cast("dict[str, Any]", self.scope))
-        exchange.route = _route_of(path)
-        exchange.key_id = flow.flow
-        self.transport.write(turnstile.answer(exchange, path, error))
+        given = next((value for name, value in self.headers if name == _REQUEST_ID), b"")
+        request_id = choose_request_id(given)
+        self.transport.write(turnstile.answer(self.url.decode("ascii"), flow, error, request_id))
         self.on_response_complete()
-
-
-def _route_of(path: str) -> str:
-    version = "/versions/{model_version}" if "/versions/" in path else ""
-    protocol, action = path[1:3], path.rpartition("/")[2]
-    return f"/{protocol}/models/{{model_name}}{version}/{action}"

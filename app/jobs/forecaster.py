@@ -60,7 +60,7 @@ class RunnerForecaster(BulkForecaster):
         """
         catalog = Catalog(runners)
         await _wait_for(catalog, options)
-        model = catalog.find_forecaster(options.model_name, str(options.model_version))
+        model = catalog.find_able("forecast", options.model_name, str(options.model_version))
         described = BulkModel(
             model.model_name,
             model.model_version,

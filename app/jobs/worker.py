@@ -24,6 +24,7 @@ from app.jobs.execution import JobExecution
 from app.jobs.webhooks import WebhookSender
 from app.lifeline import STARTUP_FAILURE_STATUS, Lifeline, ReadyReport
 from app.logs import configure_logging
+from app.niceness import give_way
 from app.settings import Settings, load_settings
 
 _LOOK_INTERVAL_S = 0.2
@@ -108,7 +109,7 @@ def main() -> None:
         settings = load_settings()
         configure_logging(settings)
         desk = _open_desk(settings)
-        os.nice(_NICENESS)
+        give_way(_NICENESS)
         with lock_of(desk.files.directory):
             # Where /tmp is memory, or outlives a kill, rows that are divided do not belong there.
             tempfile.tempdir = str(desk.files.make_scratch())

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 import onnxruntime as ort
 
-from app.artifact import (
-    MODEL_FILE,
-    AnyCard,
-    Card,
-    GoldenCase,
-    SequenceCard,
-    TensorSpec,
-    check_seal,
-    is_plain_model,
-    load_card,
-    load_golden_case,
-)
+from app.artifact.card import Card
+from app.artifact.directory import MODEL_FILE
+from app.artifact.golden_case import GoldenCase
+from app.artifact.metadata import AnyCard, load_card, load_golden_case
+from app.artifact.seal import check_seal, is_plain_model
+from app.artifact.sequence_card import SequenceCard
+from app.artifact.specs import TensorSpec
 from app.errors import (
     ArtifactError,
     DeviceLostError,

@@ -2,7 +2,7 @@
 
 import logging
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.runner.engine import Device, OrtEngine
 from app.runner.trial import find_interface
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -26,16 +27,18 @@ from app.lifeline import (
 )
 from app.logs import configure_logging
 from app.model_config import ModelConfig
+from app.niceness import give_way
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
 from app.runner.ledger import Ledger
-from app.runner.polling import Poller
+from app.runner.memory import load_first
+from app.runner.polling import Poller, Stamps, recall_stamps
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
 from app.runner.sequences import Sequences
 from app.runner.server import RunnerServer
-from app.runner.shelf import ModelShelf, load_first
+from app.runner.shelf import ModelShelf
 from app.runner.state_cache import StateCache
 from app.runner.vetting import Vetter
 from app.runner.vetting_process import VettingProcess
@@ -75,12 +78,15 @@ def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
                 gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
                 read_model=vetter.read,
             )
+            files = recall_stamps(repository, _polled(arguments.socket))
             models = load_first(repository, _memory_of(arguments.socket))
         except StartupError as error:
             lifeline.report(ReadyReport(failure=str(error)))
             sys.exit(STARTUP_FAILURE_STATUS)
         runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
-        uvloop.run(_serve(runner, vetter, models, note=note))
+        if device == "cpu":  # what feeds a GPU must not wait
+            give_way(settings.runner_niceness)
+        uvloop.run(_serve(runner, vetter, _Beginning(models, files, note)))
 
 
 def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
@@ -99,6 +105,15 @@ def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, st
             " (it needs an NVIDIA driver, CUDA and cuDNN)"
         )
     return "cpu", "CUDA was not found"
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What a runner begins with: its models, the files there were before, a note on its device."""
+
+    models: list[LoadedVersions]
+    files: Stamps
+    note: str
 
 
 class _Runner:
@@ -121,8 +136,8 @@ class _Runner:
         self._ledger = Ledger(statistics_file(socket))
         self._executors: dict[Device, Executor] = {}
 
-    async def serve(self, models: list[LoadedVersions], note: str) -> None:
-        """Serve, at first ``models``, until told to stop."""
+    async def serve(self, beginning: _Beginning) -> None:
+        """Serve until told to stop."""
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
         async with AsyncExitStack() as stack:
@@ -137,13 +152,15 @@ class _Runner:
             server = RunnerServer(
                 shelf, self._device, self._sequences(), self._ledger, self._histories()
             )
-            for loaded in models:
-                await shelf.put(loaded)
+            await shelf.put(*beginning.models)
             await server.listen(self._socket)
             reports = [_report_of(model) for model in shelf.models()]
-            self._lifeline.report(ReadyReport(device=self._device, note=note, models=reports))
+            self._lifeline.report(
+                ReadyReport(device=self._device, note=beginning.note, models=reports)
+            )
             if self._settings.model_control == "poll":
-                poller = Poller(self._repository, shelf)
+                memory = _polled(self._socket)
+                poller = Poller(self._repository, shelf, memory=memory, settled=beginning.files)
                 polling = asyncio.create_task(poller.poll(self._settings.poll_interval_s))
                 stack.callback(polling.cancel)
 
@@ -188,11 +205,9 @@ class _Runner:
         return Histories(StateCache(max_bytes)) if max_bytes else None
 
 
-async def _serve(
-    runner: _Runner, vetter: Vetter, models: list[LoadedVersions], *, note: str
-) -> None:
+async def _serve(runner: _Runner, vetter: Vetter, beginning: _Beginning) -> None:
     with vetter:  # a file that is being tried must not hold up the end
-        await runner.serve(models, note)
+        await runner.serve(beginning)
 
 
 def _end_lost() -> None:
@@ -208,6 +223,11 @@ def _end_lost() -> None:
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
+
+
+def _polled(socket: Path) -> Path:
+    """Return the file that outlives a runner and says which files it loaded last."""
+    return socket.with_suffix(".polled")
 
 
 def _vetter_of(settings: Settings, socket: Path, process: VettingProcess | None) -> Vetter:

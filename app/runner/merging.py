@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.interface import BATCH, Extent, Interface, steps_beyond
 from app.tensors import Tensors
 

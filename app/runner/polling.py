@@ -3,16 +3,40 @@
 A model whose files look the same in two looks and otherwise than when they were last loaded is
 loaded again; one whose files are gone is unloaded. Two looks, so that no file is read while it is
 being copied: a rename into place is still the way to publish.
+
+What was loaded last outlives the runner, so that one that takes its place sees what changed while
+none was there. It is written down before a model is loaded: a model that took a runner along is not
+tried again until its files change.
 """
 
 import asyncio
 import logging
+from pathlib import Path
 
 from app.errors import GatecastError, StartupError
+from app.runner.memory import recall, remember
 from app.runner.repository import Repository, Stamp
 from app.runner.shelf import ModelShelf
 
 logger = logging.getLogger(__name__)
+
+
+Stamps = dict[str, Stamp]
+"""What the files of each model look like."""
+
+
+def recall_stamps(repository: Repository, memory: Path) -> Stamps:
+    """Return what a lost runner loaded last, else what is there now: then ``memory`` says so.
+
+    Raises:
+        StartupError: There is no repository.
+    """
+    found = repository.stamps()
+    recalled = recall(memory, Stamps)
+    if recalled is None:
+        remember(memory, found)
+        return found
+    return {name: stamp for name, stamp in recalled.items() if name in found}
 
 
 class Poller:
@@ -21,13 +45,18 @@ class Poller:
     Args:
         repository: What is looked at.
         shelf: What is changed.
+        memory: File that keeps what was loaded last.
+        settled: What ``recall_stamps`` returned, before the first model was loaded.
     """
 
-    def __init__(self, repository: Repository, shelf: ModelShelf) -> None:
+    def __init__(
+        self, repository: Repository, shelf: ModelShelf, *, memory: Path, settled: Stamps
+    ) -> None:
         self._repository = repository
         self._shelf = shelf
-        self._seen = self._look()
-        self._settled = dict(self._seen)
+        self._memory = memory
+        self._seen: Stamps = {}
+        self._settled = dict(settled)
 
     async def poll(self, interval_s: float) -> None:
         """Look every ``interval_s`` seconds, for ever."""
@@ -38,21 +67,20 @@ class Poller:
     async def step(self) -> None:
         """Look once, and change what has settled since the last look."""
         try:
-            found = await asyncio.to_thread(self._look)
+            found = await asyncio.to_thread(self._repository.stamps)
         except (StartupError, OSError) as error:
             logger.warning("the models stay as they are: %s", error)
             return
         for name in self._settled.keys() - found.keys():
             del self._settled[name]
+            remember(self._memory, self._settled)
             await self._change(name, is_gone=True)
         for name, stamp in found.items():
             if stamp == self._seen.get(name) and stamp != self._settled.get(name):
                 self._settled[name] = stamp
+                remember(self._memory, self._settled)
                 await self._change(name, is_gone=False)
         self._seen = found
-
-    def _look(self) -> dict[str, Stamp]:
-        return {name: self._repository.stamp(name) for name in self._repository.names()}
 
     async def _change(self, model_name: str, *, is_gone: bool) -> None:
         try:

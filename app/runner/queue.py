@@ -12,6 +12,10 @@ from app.tensors import Tensors
 from app.wire import BACKGROUND_PRIORITY
 
 _MAX_CANDIDATES = 512
+_LOOK_AHEAD = 8
+"""Of the requests behind those that a run could hold: so many times as many are looked at."""
+_LIKE_SHARE = 0.05
+"""Most padding among rows of like length."""
 _LONGEST_RETRY_S = 60
 _RUNS_UNTIL_OLDEST = 4
 _SHARE_TO_DRAIN = 0.25
@@ -111,10 +115,12 @@ class PendingRequest:
 class RequestQueue:
     """Requests by priority, within a level in fair turns; those of like length are taken along.
 
-    The next request of the highest level is in the next batch; others join it only while padding
-    stays a small share of the run, so a short request is not held up by a long one that came after
-    it. Every fourth batch begins with the request that has waited longest, whatever its level, so
-    none waits for ever; but for those in the background, which run only when nothing else waits.
+    The next request of the highest level is in the next batch. First those of like length join it,
+    also from further behind; then, up to half of the most rows, others while padding stays a small
+    share of the run: so a short request is not held up by a long one that came after it, and a long
+    queue is run nearly without padding. Every fourth batch begins with the request that has waited
+    longest, whatever its level, so none waits for ever; but for those in the background, which run
+    only when nothing else waits.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -291,31 +297,48 @@ class _Batch:
         self._limits = limits
         self._max_steps = max_steps
         self._now = now
-        self._candidates = _MAX_CANDIDATES
+        self._candidates = min(_MAX_CANDIDATES, _LOOK_AHEAD * limits.max_batch_size)
         self._rows = self._longest = self._real_steps = 0
         self._group: Hashable = None
 
     def fill(self, level: FairQueue[PendingRequest]) -> None:
         """Take what fits out of ``level``, and what needs no run any more."""
-        passed: list[Entry[PendingRequest]] = []
+        share = self._limits.max_padding_share
+        like_share = min(_LIKE_SHARE, share)
+        others: list[Entry[PendingRequest]] = []
         while len(level) and self._candidates and not self._is_full():
             self._candidates -= 1
             entry = level.pop()
             request = entry[2]
             if not request.is_waiting or request.terms.deadline <= self._now:
                 self.dropped.append(request)
-            elif self._admit(request.extent):
-                self.requests.append(request)
-                level.advance(entry)
-            else:
-                passed.append(entry)
-        level.put_back(passed)
+            elif not self._take(level, entry, like_share):
+                others.append(entry)
+        rest = [
+            entry for entry in others if self._is_half_full() or not self._take(level, entry, share)
+        ]
+        level.put_back(rest)
+
+    def _take(
+        self,
+        level: FairQueue[PendingRequest],
+        entry: Entry[PendingRequest],
+        max_padding_share: float,
+    ) -> bool:
+        if not self._admit(entry[2].extent, max_padding_share):
+            return False
+        self.requests.append(entry[2])
+        level.advance(entry)
+        return True
 
     def _is_full(self) -> bool:
         is_alone = self._rows > 0 and self._group is None
         return is_alone or self._rows >= self._limits.max_batch_size
 
-    def _admit(self, extent: Extent) -> bool:
+    def _is_half_full(self) -> bool:
+        return 2 * self._rows >= self._limits.max_batch_size
+
+    def _admit(self, extent: Extent, max_padding_share: float) -> bool:
         rows = self._rows + extent.rows
         longest = max(self._longest, extent.length)
         real_steps = self._real_steps + extent.real_steps
@@ -323,7 +346,7 @@ class _Batch:
         fits = (
             rows <= self._limits.max_batch_size
             and padded <= self._max_steps
-            and padded - real_steps <= self._limits.max_padding_share * padded
+            and padded - real_steps <= max_padding_share * padded
             and extent.group is not None
             and extent.group == self._group
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.interface import BATCH, TIME, Interface, State
 
 _BATCH_NAMES = frozenset({"b", "bs", "n", "rows", "num_rows", "num_series", "num_sequences"})

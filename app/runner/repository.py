@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from app.artifact import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
+from app.artifact.directory import MODEL_FILE, MODEL_NAME_PATTERN, find_versions
 from app.errors import ArtifactError, ConfigError, ModelNotFoundError, StartupError
 from app.model_config import CONFIG_FILE, ModelConfig, load_config
 from app.runner.engine import Device, OrtEngine
@@ -111,8 +111,15 @@ class Repository:
             if MODEL_NAME_PATTERN.fullmatch(entry.name) and find_versions(entry)
         ]
 
-    def stamp(self, model_name: str) -> Stamp:
-        """Tell what the model's files look like from outside; empty where there are none."""
+    def stamps(self) -> dict[str, Stamp]:
+        """Tell what the files of each model look like from outside.
+
+        Raises:
+            StartupError: There is no repository.
+        """
+        return {name: self._stamp(name) for name in self.names()}
+
+    def _stamp(self, model_name: str) -> Stamp:
         directory = self._directory / model_name
         files = {n: directory / str(n) / MODEL_FILE for n in find_versions(directory)}
         stamps: list[tuple[int, int, int]] = []

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from app import metrics
 from app.errors import (
@@ -27,6 +25,7 @@ from app.errors import (
 from app.model_config import STABLE, LabelChange, ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import OrtEngine
+from app.runner.memory import ModelMemory, remember
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Remembered, Repository
 from app.runner.warming import WARM_UP_S, warm_up
@@ -130,10 +129,15 @@ class ModelShelf:
             return served
         raise ModelNotFoundError("this runner does not serve that model version")
 
-    async def put(self, loaded: LoadedVersions) -> None:
-        """Serve what ``Repository.load`` gave for one model; each part of it as it is."""
+    async def put(self, *models: LoadedVersions) -> None:
+        """Serve what ``Repository.load`` gave for each model; each part of it as it is.
+
+        Only then is it remembered: a runner that is lost before leaves what it has begun with.
+        """
         async with self._changing:
-            await self._put(loaded)
+            for loaded in models:
+                await self._put(loaded)
+            self._tell()
 
     async def load(self, model_name: str) -> None:
         """Serve the versions of a model that its config asks for, in place of those served now.
@@ -149,6 +153,7 @@ class ModelShelf:
             held = self._held(model_name)
             loaded = await asyncio.to_thread(self._repository.load, model_name, held)
             await self._put(loaded)
+            self._tell()
         refused = [model for model in loaded.models if model.engine is None]
         metrics.MODEL_LOADS.labels(model_name, "refused" if refused else "loaded").inc()
         if loaded.config_refusal:
@@ -183,6 +188,7 @@ class ModelShelf:
                 if model.model_version == change.version and model.engine is None:
                     raise _refusal_of(model)
             await self._put(loaded)
+            self._tell()
 
     async def unload(self, model_name: str) -> None:
         """Serve a model no more.
@@ -210,7 +216,6 @@ class ModelShelf:
         name, limits = loaded.model_name, self._limits_of(loaded.config)
         if loaded.config_refusal and name in self._listed:
             self._listed[name] = replace(self._listed[name], config_refusal=loaded.config_refusal)
-            self._tell()
             return
         await self._warm_up(loaded, limits)
         sound = {m.model_version: m for m in loaded.models if m.engine is not None}
@@ -221,7 +226,6 @@ class ModelShelf:
         refused = [model for model in loaded.models if model.engine is None]
         serving = sorted(self._held(name), key=lambda model: model.model_version)
         self._listed[name] = ListedModel([*refused, *serving], loaded.config, loaded.config_refusal)
-        self._tell()
 
     async def _warm_up(self, loaded: LoadedVersions, limits: BatchLimits) -> None:
         held = {model.engine for model in self._held(loaded.model_name)}
@@ -269,47 +273,17 @@ class ModelShelf:
         logger.info("model %s version %d freed", *key)
 
     def _tell(self) -> None:
-        staged = self._memory.with_suffix(".staged")
-        staged.write_bytes(msgspec.json.encode(dict(self._memories())))
-        staged.replace(self._memory)  # a runner that is killed here must leave it whole
+        remember(self._memory, dict(self._memories()))
         self.changed()
 
-    def _memories(self) -> Iterator[tuple[str, "_Memory"]]:
+    def _memories(self) -> Iterator[tuple[str, ModelMemory]]:
         for name, model in self._listed.items():
             if versions := sorted(held.model_version for held in self._held(name)):
                 config = model.config.model_dump(mode="json", exclude_unset=True)
-                yield name, _Memory(versions, config)
+                yield name, ModelMemory(versions, config)
 
     def _all(self) -> list[ServedVersion]:
         return [*self._served.values(), *self._retiring.values()]
-
-
-class _Memory(msgspec.Struct, frozen=True):
-    """What a runner remembers of one model."""
-
-    versions: list[int]
-    config: dict[str, Any]
-
-
-def load_first(repository: Repository, memory: Path) -> list[LoadedVersions]:
-    """Load what a runner begins with: what a lost one served, else everything in the repository.
-
-    Raises:
-        StartupError: There is no repository.
-    """
-    names = repository.names()
-    try:
-        memories = msgspec.json.decode(memory.read_bytes(), type=dict[str, _Memory])
-    except FileNotFoundError:
-        return [repository.load(name) for name in names]
-    remembered = {
-        name: Remembered(one.versions, ModelConfig.model_validate(one.config))
-        for name, one in memories.items()
-    }
-    loaded = [
-        repository.load(name, remembered=remembered[name]) for name in names if name in remembered
-    ]
-    return [one for one in loaded if one.models]
 
 
 def _is_same(current: LoadedModel, model: LoadedModel) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import TensorSpec, relative_error
+from app.artifact.golden_case import relative_error
+from app.artifact.specs import TensorSpec
 from app.errors import ArtifactError, EngineError
 from app.interface import BATCH, TIME, Interface
 from app.runner.engine import Engine

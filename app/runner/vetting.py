@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.artifact import MODEL_FILE, find_versions
+from app.artifact.directory import MODEL_FILE, find_versions
 from app.errors import ArtifactError
 from app.runner.model_file import read_model_file
 from app.runner.verdict import Trial, Verdict

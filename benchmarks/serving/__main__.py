@@ -1,9 +1,21 @@
 """Measures the serving path beside its limits and other servers: python -m benchmarks.serving.
 
-The server runs on core 0, the load on core 1, over loopback, closed loop. In the same run: ONNX
-Runtime without a server, and HTTP with JSON without a model. ``--peers`` adds LitServe and Triton,
-each in an environment of its own that is made on the first run. ``--quick`` takes a second a case.
-Prints a line for each case and writes benchmarks/results/serving.json.
+The server runs on core 0, the load on core 1, over loopback, closed loop; all servers of a model
+size are up at the same time and are measured in turns, case by case. In the same run: ONNX Runtime
+without a server, batches of 16, just before and just after each case of gatecast, and HTTP with
+JSON without a model (the floor). ``--peers`` adds LitServe and Triton, each in an environment of
+its own that is made on the first run. Every answer is checked.
+
+The models are plain LSTMs of 128 and 512 units, asked for tensors; a forecaster of the same size as
+the former, trained a little on made-up series and exported on the first run; and the starter.
+
+Three more cases stand for themselves: ``both cores`` (nothing is pinned: one runner, one for each
+core, and Triton with two instances), ``repeated histories`` (of 500 steps with one new value, the
+state cache on and off), and ``live beside bulk`` (an open loop of live requests alone, beside a
+file, beside a job, and tensors by priority).
+
+``--quick`` takes a second a case, ``--only`` takes the cases whose name begins so. Prints a line
+for each case and its place between the limits, and writes benchmarks/results/serving.json.
 """
 
 import argparse
@@ -12,27 +24,20 @@ import json
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
-
 from benchmarks.environment import describe_environment
-from benchmarks.serving.load import (
-    TOLERANCE,
-    Figures,
-    Request,
-    check_answers,
-    native_requests,
-    send_for,
-    tensor_requests,
-)
+from benchmarks.serving import forecaster
+from benchmarks.serving.beside_bulk import measure_beside_bulk
+from benchmarks.serving.both_cores import measure_both_cores
+from benchmarks.serving.cases import ALL, CASES, LENGTH, STARTER, Case, compare
+from benchmarks.serving.load import make_histories
 from benchmarks.serving.models import lstm_model
+from benchmarks.serving.rates import Bench, ClosedLoop, Row
+from benchmarks.serving.raw import Cost, RawModel
 from benchmarks.serving.servers import (
     CACHE,
     LOAD_CORE,
@@ -42,154 +47,121 @@ from benchmarks.serving.servers import (
     pinned,
     serving,
 )
+from benchmarks.state_cache import measure_repeated
 
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
-STARTER = ROOT / "model_repository" / "monthly"
-LENGTH = 96
-MIXED = [24, 48, 96, 192, 352, 512]
 BATCHES = (1, 2, 4, 8, 16, 32)
+OTHERS: Mapping[str, Callable[[Bench], Awaitable[Row | list[Row]]]] = {
+    "both cores": measure_both_cores,
+    "repeated histories": measure_repeated,
+    "live beside bulk": measure_beside_bulk,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is asked, how often at a time, and who can answer it."""
-
-    name: str
-    num_clients: int
-    hidden_size: int = 128
-    rows: int = 1
-    lengths: Sequence[int] = (LENGTH,)
-    is_binary: bool = False
-    is_native: bool = False
-    servers: Sequence[str] = ("gatecast",)
-
-
-ALL = ("gatecast", "floor", "litserve", "triton")
-CASES = [
-    Case("JSON", 1, servers=ALL),
-    Case("JSON", 16, servers=ALL),
-    Case("JSON", 64, servers=ALL),
-    Case("JSON", 256, servers=ALL),
-    Case("binary", 64, is_binary=True),
-    Case("native API, starter", 64, is_native=True),
-    Case("mixed lengths", 64, lengths=MIXED, servers=("gatecast", "triton")),
-    Case("16 series, binary", 16, rows=16, is_binary=True),
-    Case("1000 series, binary", 2, rows=1000, is_binary=True),
-    Case("JSON", 1, hidden_size=512, servers=("gatecast", "litserve", "triton")),
-    Case("JSON", 16, hidden_size=512, servers=("gatecast", "litserve", "triton")),
-]
-
-
-class Benchmark:
-    """All cases; ``seconds`` is the time of each, after a third of it to warm up."""
-
-    def __init__(self, folder: Path, seconds: float) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._folder = folder
-        self._seconds = seconds
-        self._sessions: dict[int, ort.InferenceSession] = {}
-
-    def measure_limits(self) -> dict[str, dict[str, float]]:
-        """Return series a second of ONNX Runtime alone, by model and batch, on that core."""
-        with pinned(SERVER_CORE):
-            return {
-                f"LSTM-{size}": {str(n): self._raw_limit(size, n) for n in BATCHES}
-                for size in (128, 512)
+def measure_limits(seconds: float) -> dict[str, dict[str, float]]:
+    """Return series a second of ONNX Runtime alone, by model and batch, on that core."""
+    models = {f"LSTM-{size}": RawModel.plain(size) for size in (128, 512)}
+    models["LSTM-128 forecaster"] = RawModel.forecaster(forecaster.forecaster_file().read_bytes())
+    with pinned(SERVER_CORE):
+        return {
+            name: {
+                str(n): round(model.measure(make_histories(n, LENGTH), seconds).per_s, 1)
+                for n in BATCHES
             }
+            for name, model in models.items()
+        }
 
-    async def measure(self, name: str, hidden_size: int, cases: Sequence[Case]) -> None:
-        """Start one server and send what it can answer."""
-        cases = [c for c in cases if name in c.servers and c.hidden_size == hidden_size]
-        if not cases:
-            return
-        models = self._folder / name / str(hidden_size)
+
+class CaseBenchmark:
+    """All cases of a closed loop against a server on one core."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.rows: list[Row] = []
+        self.comparisons: list[Row] = []
+        self._bench = bench
+        self._names = ALL if bench.has_peers else ALL[:2]
+
+    async def measure(self, hidden_size: int, cases: Sequence[Case]) -> None:
+        """Start all servers of one model size, and send what each can answer."""
+        cases = [case for case in cases if case.hidden_size == hidden_size]
+        needed = {name for case in cases for name in case.servers}
+        async with AsyncExitStack() as stack:
+            servers = {
+                name: await stack.enter_async_context(serving(name, self._lay_out(name, cases[0])))
+                for name in self._names
+                if name in needed
+            }
+            for case in cases:
+                await self._measure_case(
+                    case, {name: servers[name] for name in servers if name in case.servers}
+                )
+
+    async def _measure_case(self, case: Case, servers: Mapping[str, Server]) -> None:
+        load = ClosedLoop(case.requests(), case.num_clients, case.model_name)
+        rows: dict[str, Row] = {}
+        raws: list[Cost] = []
+        for name, server in servers.items():
+            with pinned(LOAD_CORE):
+                await load.warm_up(server, self._bench.warm_up_s, is_checked=name != "floor")
+            raws += self._measure_raw(case) if name == "gatecast" else []
+            with pinned(LOAD_CORE):
+                rates = await load.measure(server, self._bench.seconds)
+            raws += self._measure_raw(case) if name == "gatecast" else []
+            rows[name] = {
+                "server": name,
+                "model": case.model,
+                "case": case.name,
+                "clients": case.num_clients,
+                **rates,
+                "MiB": round(server.memory_mib()),
+            }
+            _print(rows[name])
+        self.rows += rows.values()
+        comparison = compare(case, raws, rows)
+        self.comparisons.append(comparison)
+        _print({"-> gatecast": "", **comparison})
+
+    def _measure_raw(self, case: Case) -> list[Cost]:
+        batch = case.limit_input()
+        if batch is None:
+            return []
+        with pinned(SERVER_CORE):
+            return [case.raw.measure(batch, self._bench.seconds / 10)]
+
+    def _lay_out(self, name: str, case: Case) -> Path:
+        models = self._bench.folder / name / str(case.hidden_size)
         path = models / "m" / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
-        path.write_bytes(lstm_model(hidden_size, has_lengths=name == "gatecast"))
-        if name == "gatecast":
+        path.write_bytes(lstm_model(case.hidden_size, has_lengths=name == "gatecast"))
+        if name == "gatecast" and case.hidden_size == forecaster.HIDDEN_SIZE:
             shutil.copytree(STARTER, models / "monthly")
-        async with serving(name, path) as server:
-            for case in cases:
-                with pinned(LOAD_CORE):
-                    row = await self._measure_case(server, case, name)
-                self.rows.append(row)
-                print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-
-    async def _measure_case(self, server: Server, case: Case, name: str) -> dict[str, Any]:
-        requests = self._requests(case)
-        if name != "floor":
-            difference = await check_answers(server.port, requests, case.num_clients)
-            assert difference < TOLERANCE, difference
-        await send_for(max(1, self._seconds // 3), server.port, requests, case.num_clients)
-        model = "monthly" if case.is_native else "m"
-        batches, used = await _batches(server, model, name), server.cpu_seconds()
-        sent = await send_for(self._seconds, server.port, requests, case.num_clients)
-        used = {kind: value - used[kind] for kind, value in server.cpu_seconds().items()}
-        done = {
-            key: value - batches.get(key, 0)
-            for key, value in (await _batches(server, model, name)).items()
-        }
-        return {
-            "server": name,
-            "model": "starter" if case.is_native else f"LSTM-{case.hidden_size}",
-            "case": case.name,
-            "clients": case.num_clients,
-            **_rates(sent, used, done),
-            "MiB": round(server.memory_mib()),
-        }
-
-    def _requests(self, case: Case) -> list[Request]:
-        if case.is_native:
-            return native_requests("monthly", LENGTH)
-
-        def run(history: NDArray[np.float32]) -> NDArray[np.float32]:
-            return self._run(case.hidden_size, history)
-
-        return tensor_requests(run, case.lengths, rows=case.rows, is_binary=case.is_binary)
-
-    def _run(self, hidden_size: int, history: NDArray[np.float32]) -> NDArray[np.float32]:
-        if hidden_size not in self._sessions:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            model = lstm_model(hidden_size, has_lengths=False)
-            self._sessions[hidden_size] = ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        (forecast,) = self._sessions[hidden_size].run(None, {"history": history})
-        return np.asarray(forecast)
-
-    def _raw_limit(self, hidden_size: int, batch: int) -> float:
-        history = np.zeros((batch, LENGTH, 1), np.float32)
-        self._run(hidden_size, history)
-        durations: list[float] = []
-        deadline = time.perf_counter() + self._seconds / 4
-        while time.perf_counter() < deadline:
-            started = time.perf_counter()
-            self._run(hidden_size, history)
-            durations.append(time.perf_counter() - started)
-        return round(batch / float(np.median(durations)), 1)
+            shutil.copytree(forecaster.forecaster_file().parents[1], models / forecaster.NAME)
+        return path
 
 
-async def _batches(server: Server, model_name: str, name: str) -> Figures:
-    return await server.metrics(model_name) if name == "gatecast" else {}
+def _print(row: Mapping[str, Any]) -> None:
+    print(", ".join(f"{key} {value}".strip() for key, value in row.items()), flush=True)
 
 
-def _rates(sent: Figures, used: Mapping[str, float], done: Figures) -> dict[str, float]:
-    rates = {
-        "requests/s": round(sent["requests"] / sent["seconds"], 1),
-        "p50 ms": round(sent["p50 ms"], 2),
-        "p99 ms": round(sent["p99 ms"], 2),
-        "errors": int(sent["errors"]),
+async def measure_all(bench: Bench, only: str) -> dict[str, Any]:
+    """Measure the cases whose names begin with ``only``; return what is recorded."""
+    limits = {} if only else measure_limits(bench.seconds / 5)
+    print(json.dumps({"series/s without server": limits}, indent=1), flush=True)
+    benchmark = CaseBenchmark(bench)
+    cases = [case for case in CASES if case.name.startswith(only)]
+    for hidden_size in sorted({case.hidden_size for case in cases}):
+        await benchmark.measure(hidden_size, cases)
+    others: dict[str, Any] = {}
+    for name, measure in OTHERS.items():
+        if name.startswith(only):
+            others[name] = await measure(bench)
+            print(name, json.dumps(others[name], indent=1), flush=True)
+    return {
+        "limits": limits,
+        "rows": benchmark.rows,
+        "comparisons": benchmark.comparisons,
+        **others,
     }
-    rates |= {
-        f"{kind} us": round(seconds / max(1, sent["requests"]) * 1e6, 1)
-        for kind, seconds in used.items()
-    }
-    runs = done.get("batch_rows_count", 0)
-    if runs:
-        rates["mean batch"] = round(done["batch_rows_sum"] / runs, 1)
-        rates["padding"] = round(done["batch_padding_share_sum"] / runs, 3)
-    return rates
 
 
 async def main() -> None:
@@ -202,20 +174,14 @@ async def main() -> None:
     measuring = asyncio.current_task()
     if measuring is not None:  # so that no server is left behind
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
-    cases = [case for case in CASES if case.name.startswith(arguments.only)]
-    names = ALL if arguments.peers else ALL[:2]
     environment = describe_environment()
+    print(json.dumps({"environment": environment}, indent=1))
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        benchmark = Benchmark(Path(folder), seconds=1 if arguments.quick else 5)
-        limits = benchmark.measure_limits()
-        print(json.dumps({"environment": environment, "series/s without server": limits}, indent=1))
-        for name in names:
-            for hidden_size in (128, 512):
-                await benchmark.measure(name, hidden_size, cases)
+        bench = Bench(Path(folder), 1 if arguments.quick else 5, has_peers=arguments.peers)
+        results = await measure_all(bench, arguments.only)
     if not arguments.only and not arguments.quick:
-        content = {"environment": environment, "limits": limits, "rows": benchmark.rows}
-        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"environment": environment, **results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -41,6 +41,7 @@ Usage = dict[str, float]
 class Server:
     """A running server and its processes, by what they do."""
 
+    name: str
     port: int
     processes: Mapping[str, list[int]] = field(default_factory=dict)
 
@@ -54,6 +55,8 @@ class Server:
 
     async def metrics(self, model_name: str) -> Usage:
         """Return the counters of a model's batches; none for a peer."""
+        if self.name != "gatecast":
+            return {}
         async with Client(self.port) as client:
             answer = await client.get("/metrics")
         pattern = rf'^gatecast_(batch_\w+_(?:sum|count)){{model_name="{model_name}"}} (\S+)$'
@@ -62,11 +65,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Run what is started meanwhile on one core, where there are several."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Run what is started meanwhile on these cores, where there are such; none means all."""
     before = os.sched_getaffinity(0)
-    if core in before:
-        os.sched_setaffinity(0, {core})
+    if before & set(cores):
+        os.sched_setaffinity(0, before & set(cores))
     try:
         yield
     finally:
@@ -74,7 +77,9 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serving(name: str, model: Path, *more: str) -> AsyncIterator[Server]:
+async def serving(
+    name: str, model: Path, *more: str, cores: Sequence[int] = (SERVER_CORE,)
+) -> AsyncIterator[Server]:
     """Run a server with the model at ``model``; what it prints goes to a file beside others.
 
     Args:
@@ -82,18 +87,19 @@ async def serving(name: str, model: Path, *more: str) -> AsyncIterator[Server]:
             and again) and its other defaults, or a peer, whose environment is made where it is
             missing.
         model: A file, for gatecast in its place in a model repository.
-        more: Options of gatecast, instead of these.
+        more: Options of gatecast, instead of these; of Triton, its number of instances.
+        cores: Where it runs; all of them where none is named.
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
         command = [*_command(name, port, model, Path(scratch)), *more]
-        with pinned(SERVER_CORE), (CACHE / f"{name}.log").open("wb") as log:
+        with pinned(*cores), (CACHE / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=log, stderr=log, start_new_session=True
             )
         try:
             await _wait_until_ready(port, process)
-            yield Server(port, _group(_descendants(process.pid)))
+            yield Server(name, port, _group(_descendants(process.pid)))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # a session of its own: nobody else's

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 import polars as pl
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 from models.sequences.data import SequenceOptions, load_examples
 from models.sequences.examples import ExampleSet
 

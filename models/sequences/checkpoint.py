@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.artifact import TaskAccuracy, Training
+from app.artifact.card import Training
+from app.artifact.sequence_card import TaskAccuracy
 from models.checkpoint import load_description, load_weights, write_checkpoint
 from models.sequences.config import SequenceConfig
 from models.sequences.network import SequenceNetwork

@@ -9,7 +9,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from app.artifact import TaskAccuracy
+from app.artifact.sequence_card import TaskAccuracy
 from app.errors import InvalidInputError
 from models.commands import ColumnNames
 from models.report import describe_reasons

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 from models.recurrent import Cell
 
 Pooling = Literal["last", "mean", "max", "attention"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 from app.errors import InvalidInputError
 from models.sequences.examples import IGNORED, Example, ExampleSet
 from models.table import read_file, read_names, read_numbers, read_time, refuse

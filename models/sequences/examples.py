@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 
 IGNORED = -1
 """Stands for the class of a step that does not count: one past the end, or without a tag."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from app.artifact import Training
+from app.artifact.card import Training
 from app.errors import InvalidInputError
 from models.picture import draw_learning_curve
 from models.run import PICTURE_FILE, WORK_DIRECTORY, begin_work

@@ -1,24 +1,42 @@
 """Streams over HTTP."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from app.errors import OverloadedError
 from app.gateway.drain import Drain
-from app.gateway.main import create_app
+from app.gateway.main import create_app, open_stream_store
+from app.gateway.stream_store import StreamStore
 from app.keys import create_key
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 from tests.api.raw import FORECAST_PATH
 from tests.fakes import FakeRunners, forecaster, make_card
 
 STREAMS = "/v1/models/monthly/streams"
 ONE = f"{STREAMS}/shop-17"
 OBSERVATIONS = f"{ONE}/observations"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StreamStore]:
+    place = str(tmp_path / "streams")
+    if request.param == "redis":
+        place = request.getfixturevalue("redis_server").url
+    store = open_stream_store(load_settings(stream_store=place))
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def app(settings: Settings, runners: FakeRunners, drain: Drain, store: StreamStore) -> FastAPI:
+    return create_app(settings, runners, drain, store)
 
 
 async def create(client: httpx.AsyncClient, *target: Any, **fields: Any) -> httpx.Response:
@@ -156,11 +174,11 @@ async def test_streams_are_listed_and_deleted(client: httpx.AsyncClient) -> None
     assert names == [["a", "b"], ["c"]]
     assert "next_after" not in rest
     assert (await client.delete(f"{STREAMS}/a")).status_code == 204
-    assert (await client.get(f"{STREAMS}/a")).status_code == 410
+    assert (await client.get(f"{STREAMS}/a")).status_code == 404
 
 
 async def test_durable_store_knows_what_never_was(tmp_path: Path, runners: FakeRunners) -> None:
-    settings = load_settings(stream_store=tmp_path / "streams.sqlite3")
+    settings = load_settings(stream_store=str(tmp_path / "streams.sqlite3"))
     for _ in range(2):  # the second application finds what the first one left
         transport = httpx.ASGITransport(create_app(settings, runners, Drain()))
         async with httpx.AsyncClient(transport=transport, base_url="http://gatecast") as client:

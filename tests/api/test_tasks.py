@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from numpy.typing import NDArray
 
-from app.artifact import SequenceTask
+from app.artifact.sequence_card import SequenceTask
 from app.errors import DeadlineExceededError, OverloadedError
 from app.gateway.drain import Drain
 from app.gateway.main import create_app

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from uvicorn.server import ServerState
 
 from app.errors import OverloadedError
@@ -20,7 +21,9 @@ from app.gateway.pauses import Flow, Pauses
 from app.gateway.protocol import with_header_timeout
 from app.gateway.turnstile import Turnstile
 from app.keys import KeyRing, create_key
+from app.logs import make_handler
 from tests.api.raw import call
+from tests.captured_log import captured_log, lines_of
 from tests.e2e.client import Answer, Client
 from tests.fakes import FakeRunners
 from tests.waiting import until
@@ -96,6 +99,23 @@ async def test_every_refusal_has_its_own_request_id(client: Client) -> None:
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert [answer.json()["request_id"] for answer in answers] == ids
     assert len(set(ids)) == 3
+
+
+async def test_refusals_are_counted_and_told_of_together(client: Client) -> None:
+    route = "/v1/models/{model_name}/forecast"
+
+    def count() -> float:
+        labels = {"route": route, "model_name": "monthly", "model_version": "", "status": "503"}
+        return REGISTRY.get_sample_value("gatecast_requests_total", labels) or 0.0
+
+    before = count()
+    with captured_log(make_handler) as stream:
+        for _ in range(3):
+            assert (await client.post(FORECAST, BODY)).status == 503
+        await until(lambda: count() == before + 3)
+    (line,) = lines_of(stream)
+    assert (line["message"], line["route"], line["requests"]) == ("requests refused", route, 3)
+    assert line["bytes"] > 3 * 100
 
 
 async def test_refusal_of_tensors_has_their_form(client: Client) -> None:

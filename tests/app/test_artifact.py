@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from app.artifact import (
-    CARD_KEY,
-    DIGEST_KEY,
-    GoldenCase,
-    StateSpec,
-    TensorValue,
-    check_seal,
-    find_versions,
-    load_card,
-    relative_error,
-    seal,
-)
+from app.artifact.directory import find_versions
+from app.artifact.golden_case import GoldenCase, TensorValue, relative_error
+from app.artifact.metadata import CARD_KEY, load_card
+from app.artifact.seal import DIGEST_KEY, check_seal, seal
+from app.artifact.specs import StateSpec
 from app.errors import ArtifactError
 from tests.e2e.service import write_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.bulk.local import open_local
 from app.errors import ArtifactError, EngineError, ModelNotFoundError
 from app.tensors import Tensors

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency
 from app.calendar_features import CALENDAR_FEATURES, CalendarFeatures
 from app.errors import ArtifactError, InvalidInputError

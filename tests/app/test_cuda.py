@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.artifact import MODEL_FILE, relative_error
+from app.artifact.directory import MODEL_FILE
+from app.artifact.golden_case import relative_error
 from app.runner.engine import OrtEngine, cuda_is_usable
 from app.runner.loading import load_engine
 from app.tensors import Tensors

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.artifact import relative_error
+from app.artifact.golden_case import relative_error
 from app.runner.engine import OrtEngine
 from tests.tiny_artifact import tiny_artifact
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
-from app.artifact import relative_error
+from app.artifact.golden_case import relative_error
 from app.errors import EngineError, GatecastError, OverloadedError
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import OrtEngine

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.errors import (
     DeadlineExceededError,
     EngineError,

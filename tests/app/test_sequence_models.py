@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.artifact import Card, SequenceTask, read_card
+from app.artifact.card import Card
+from app.artifact.metadata import read_card
+from app.artifact.sequence_card import SequenceTask
 from app.errors import ArtifactError, EngineError, GatecastError
 from app.example import example_request, summarize
 from app.gateway.task_preparation import prepare_sequences

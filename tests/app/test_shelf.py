@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.errors import (
     ConfigError,
     InvalidInputError,
@@ -24,10 +24,11 @@ from app.interface import Extent
 from app.model_config import LabelChange, ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine
-from app.runner.polling import Poller
+from app.runner.memory import load_first
+from app.runner.polling import Poller, recall_stamps
 from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.runner.repository import Repository
-from app.runner.shelf import ModelShelf, load_first
+from app.runner.shelf import ModelShelf
 from tests.tiny_artifact import tiny_artifact
 from tests.waiting import until
 
@@ -184,10 +185,36 @@ def test_missing_repository_does_not_start(tmp_path: Path) -> None:
         load_first(Repository(tmp_path / "none", "cpu"), tmp_path / "memory")
 
 
+async def test_what_is_served_is_remembered_once_the_beginning_is_complete(
+    repository: Repository, models: Path, tmp_path: Path
+) -> None:
+    write(models, 1, name="other")
+    memory = tmp_path / "begun"
+    first, second = load_first(repository, memory)
+    lost = ModelShelf(
+        repository, _lost_at_tiny, limits_of=_limits_of, memory=memory, retire_after_s=0
+    )
+    async with lost:
+        with pytest.raises(OSError, match="lost"):
+            await lost.put(first, second)
+    assert [model.model_name for model in load_first(repository, memory)] == ["other", "tiny"]
+
+
+def _lost_at_tiny(name: str, version: int, engine: Engine, limits: BatchLimits) -> DynamicBatcher:
+    if name == "tiny":
+        raise OSError("the runner is lost")
+    return _batcher(name, version, engine, limits)
+
+
+def new_poller(repository: Repository, shelf: ModelShelf, memory: Path) -> Poller:
+    """The poller of a runner that begins, in place of one that was lost if there is a memory."""
+    return Poller(repository, shelf, memory=memory, settled=recall_stamps(repository, memory))
+
+
 async def test_poller_waits_until_a_file_has_settled(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
-    poller = Poller(repository, shelf)
+    poller = new_poller(repository, shelf, models / "polled")
     write(models, 2, tiny_artifact()[:1000])
     await poller.step()
     write(models, 2)
@@ -201,7 +228,7 @@ async def test_poller_waits_until_a_file_has_settled(
 async def test_poller_tries_a_broken_file_once(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
-    poller, changes = Poller(repository, shelf), []
+    poller, changes = new_poller(repository, shelf, models / "polled"), []
     shelf.changed = lambda: changes.append(1)
     write(models, 2, b"no model")
     for _ in range(5):
@@ -209,10 +236,49 @@ async def test_poller_tries_a_broken_file_once(
     assert len(changes) == 1
 
 
+async def test_replacement_sees_what_was_published_while_no_runner_was_there(
+    shelf: ModelShelf, repository: Repository, models: Path
+) -> None:
+    new_poller(repository, shelf, models / "polled")
+    write(models, 2)
+    write(models, 1, name="new")
+    replacement = new_poller(repository, shelf, models / "polled")
+    for _ in range(2):
+        await replacement.step()
+    assert served(shelf) == [("tiny", 2), ("new", 1)]
+
+
+async def test_replacement_does_not_try_again_what_was_tried(
+    shelf: ModelShelf, repository: Repository, models: Path
+) -> None:
+    poller, changes = new_poller(repository, shelf, models / "polled"), []
+    write(models, 2, b"no model")
+    for _ in range(2):
+        await poller.step()
+    replacement = new_poller(repository, shelf, models / "polled")
+    shelf.changed = lambda: changes.append(1)
+    for _ in range(3):
+        await replacement.step()
+    assert changes == []
+
+
+async def test_model_that_went_while_no_runner_was_there_is_no_news(
+    shelf: ModelShelf, repository: Repository, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(models, 1, name="gone")
+    new_poller(repository, shelf, models / "polled")
+    shutil.rmtree(models / "gone")
+    replacement = new_poller(repository, shelf, models / "polled")
+    for _ in range(2):
+        await replacement.step()
+    assert served(shelf) == [("tiny", 1)]
+    assert not caplog.records
+
+
 async def test_poller_follows_models_that_come_and_go(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
-    poller = Poller(repository, shelf)
+    poller = new_poller(repository, shelf, models / "polled")
     write(models, 1, name="new")
     shutil.rmtree(models / "tiny")
     for _ in range(2):
@@ -223,7 +289,7 @@ async def test_poller_follows_models_that_come_and_go(
 async def test_poller_keeps_the_models_when_the_folder_is_gone(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
-    poller = Poller(repository, shelf)
+    poller = new_poller(repository, shelf, models / "polled")
     shutil.rmtree(models)
     for _ in range(3):
         await poller.step()
@@ -337,7 +403,7 @@ async def test_poller_notices_a_config_that_changes(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
     write(models, 2)
-    poller = Poller(repository, shelf)
+    poller = new_poller(repository, shelf, models / "polled")
     configure(models, "versions = {all = true}")
     for _ in range(2):
         await poller.step()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.errors import ArtifactError
 from app.runner.repository import Repository
 from app.runner.vetting import Vetter

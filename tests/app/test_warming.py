@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from app.artifact import TensorSpec
+from app.artifact.specs import TensorSpec
 from app.errors import EngineError
 from app.interface import BATCH, TIME
 from app.runner.engine import OrtEngine

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from tests.waiting import until
 
 COVERAGE_VARIABLES = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")

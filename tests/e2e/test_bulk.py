@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from app.bulk.remote import open_remote
 from app.bulk.run import BulkRun
 from app.errors import RemoteError

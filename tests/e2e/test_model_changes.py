@@ -14,7 +14,7 @@ import pytest
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-from app.artifact import MODEL_FILE
+from app.artifact.directory import MODEL_FILE
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving, serving_at_full_speed, write_model
 from tests.e2e.traffic import BODY, path_of
@@ -124,6 +124,20 @@ async def test_polled_folder_is_followed(tmp_path: Path) -> None:
         publish(tmp_path, 2, tiny_artifact(context_length=512))
         async with asyncio.timeout(30):
             while (await client.post(FORECAST, BODY)).json()["model_version"] != 2:
+                await asyncio.sleep(0.05)
+
+
+async def test_runner_that_comes_back_sees_what_was_published_meanwhile(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_artifact(context_length=512))
+    async with (
+        serving(tmp_path, model_control="poll", poll_interval_s=0.1) as service,
+        Client(service.port) as client,
+    ):
+        (runner,) = service.runners
+        os.kill(runner, signal.SIGKILL)
+        publish(tmp_path, 2, tiny_artifact(context_length=512))
+        async with asyncio.timeout(30):
+            while (await client.post(FORECAST, BODY)).json().get("model_version") != 2:
                 await asyncio.sleep(0.05)
 
 

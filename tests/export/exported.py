@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.artifact import relative_error
+from app.artifact.golden_case import relative_error
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors
 from models.checkpoint import Checkpoint

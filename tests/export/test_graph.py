@@ -6,7 +6,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from app.artifact import UNSEALED_DIGEST, Card, check_seal, load_card
+from app.artifact.card import Card
+from app.artifact.metadata import load_card
+from app.artifact.seal import UNSEALED_DIGEST, check_seal
 from export.structure import load_graph
 from export.twin import RecurrentTwin
 from models.recurrent import RecurrentLayer
@@ -14,7 +16,7 @@ from tests.export.exported import Exported
 
 _REPOSITORY = Path(__file__).parents[2]
 _EXPORT_AND_PRINT_DIGEST = """
-from app.artifact import check_seal
+from app.artifact.seal import check_seal
 from tests.tiny_artifact import tiny_artifact
 print(check_seal(tiny_artifact()))
 """

@@ -7,7 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from app.artifact import MODEL_FILE, seal, to_metadata
+from app.artifact.directory import MODEL_FILE
+from app.artifact.metadata import to_metadata
+from app.artifact.seal import seal
 from app.errors import ArtifactError
 from app.holiday_calendar import HolidayCalendar
 from app.runner.engine import OrtEngine

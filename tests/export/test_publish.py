@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app.artifact import find_versions
+from app.artifact.directory import find_versions
 from app.errors import ArtifactError, InvalidInputError
 from export.figures import Figure, Verification
 from export.publish import publish

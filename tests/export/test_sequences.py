@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from app.artifact import SequenceCard
+from app.artifact.sequence_card import SequenceCard
 from app.errors import InvalidInputError
 from app.runner.engine import OrtEngine
 from app.tensors import Tensors

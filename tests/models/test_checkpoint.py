@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.artifact import Accuracy, Training
+from app.artifact.card import Accuracy, Training
 from app.errors import InvalidInputError
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.config import NetworkConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.calendar import Frequency
 from app.errors import InvalidInputError, InvalidSeriesError, ModelNotFoundError
 from app.gateway.body import cancel_when_caller_leaves, read_json_body
@@ -97,7 +97,7 @@ class Adapter:
             ModelNotReadyError: It did not load, or no runner is up.
         """
         if name := model_name or self.settings.default_model:
-            return self._catalog.find_forecaster(name, self._catalog.draw(name))
+            return self._catalog.find_able("forecast", name, self._catalog.draw(name))
         ready = [model for model in self._catalog.models() if isinstance(model.default.card, Card)]
         if len(ready) > 1 and freq is not None:
             ready = [
@@ -107,7 +107,7 @@ class Adapter:
             ]
         if len(ready) == 1:
             name = ready[0].model_name
-            return self._catalog.find_forecaster(name, self._catalog.draw(name))
+            return self._catalog.find_able("forecast", name, self._catalog.draw(name))
         self._catalog.check_any()
         raise ModelNotFoundError(
             "it is not clear which model is meant: set GATECAST_DEFAULT_MODEL, serve one model, or"

@@ -13,7 +13,7 @@ import orjson
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.errors import InvalidInputError
 from app.gateway.catalog import Forecaster
 from app.gateway.dialects.adapter import (

@@ -16,7 +16,6 @@ from app.gateway.decoding import decode_body
 from app.gateway.dialects.adapter import Adapter, Question, with_median
 from app.gateway.dialects.instances import understand_instances
 from app.gateway.dialects.vocabulary import Vocabulary
-from app.gateway.forecast import ModelName
 from app.gateway.forecast_schemas import (
     MAX_QUANTILE_LEVELS,
     ForecastRequest,
@@ -24,6 +23,7 @@ from app.gateway.forecast_schemas import (
     Series,
     WholeNumber,
 )
+from app.gateway.parameters import ModelName
 from app.gateway.problems import problem_kind
 from app.gateway.service import Forecast
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Card
+from app.artifact.card import Card
 from app.errors import InvalidInputError, InvalidSeriesError
 from app.gateway.dialects.adapter import covariates_by_order
 from app.gateway.dialects.timegpt_levels import Intervals

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.artifact import Card
+from app.artifact.card import Card
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ _ANSWER = np.random.default_rng(1).normal(0, 0.06, (24 * 3)).astype(np.float32)
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer one request of ``/v2``, whatever it asks."""
+    """Answer one request of ``/v2`` or the native API, whatever it asks."""
     if scope["type"] != "http":
         return
     body, has_more = b"", True
@@ -22,7 +22,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
-    np.array(orjson.loads(body)["inputs"][0]["data"], np.float32)
+    asked = orjson.loads(body)
+    np.array(
+        asked["inputs"][0]["data"] if "inputs" in asked else asked["series"][0]["target"],
+        np.float32,
+    )
     answer = {"outputs": [{"name": "forecast", "shape": [1, 24, 3], "data": _ANSWER}]}
     content = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     headers = [

@@ -1,4 +1,4 @@
-"""Starts the tritonserver of nvidia-pytriton: ``triton_start.py PORT MODEL SCRATCH``."""
+"""Starts the tritonserver of nvidia-pytriton: ``triton_start.py PORT MODEL SCRATCH [COUNT]``."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ backend: "python"
 max_batch_size: 16
 input [{ name: "history" data_type: TYPE_FP32 dims: [-1, 1] }]
 output [{ name: "forecast" data_type: TYPE_FP32 dims: [24, 3] }]
-instance_group [{ kind: KIND_CPU count: 1 }]
+instance_group [{ kind: KIND_CPU count: %d }]
 dynamic_batching { max_queue_delay_microseconds: 0 }
 """
 
@@ -22,8 +22,8 @@ _PACKAGE = Path(pytriton.__file__).parent
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def main(port: int, model: Path, scratch: Path) -> None:
-    """Lay out the model repository and become the server."""
+def main(port: int, model: Path, scratch: Path, count: int) -> None:
+    """Lay out the model repository and become the server; ``count`` instances run the model."""
     backends, folder = scratch / "backends", scratch / "models" / "m" / "1"
     shutil.copytree(_PACKAGE / "tritonserver" / "backends", backends)
     stub = backends / "python" / "triton_python_backend_stub"
@@ -38,7 +38,7 @@ def main(port: int, model: Path, scratch: Path) -> None:
     (folder / "model.py").write_text(
         f"import sys\nsys.path.insert(0, {str(_PACKAGE.parent)!r})\n" + code
     )
-    (folder.parent / "config.pbtxt").write_text(_CONFIG)
+    (folder.parent / "config.pbtxt").write_text(_CONFIG % count)
     os.environ["LD_LIBRARY_PATH"] = f"{libraries}:{sysconfig.get_config_var('LIBDIR')}"
     program = str(_PACKAGE / "tritonserver" / "bin" / "tritonserver")
     options = {
@@ -54,4 +54,5 @@ def main(port: int, model: Path, scratch: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    instances = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), instances)
