@@ -41,6 +41,7 @@ class Recipe:
         anchor_share: As in ``NetworkConfig``.
         anchor_smoothing: As in ``NetworkConfig``.
         width: As in ``NetworkConfig``.
+        dropout: As in ``NetworkConfig``.
     """
 
     longest_season: float
@@ -55,6 +56,7 @@ class Recipe:
     anchor_share: float = 0.0
     anchor_smoothing: float = 0.9
     width: float = 1.0
+    dropout: float = 0.1
 
 
 _RECIPES = (
@@ -65,7 +67,8 @@ _RECIPES = (
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
     Recipe(48, (2, 2), 0.05, 0.0, 100, 2, level_smoothing=0.03),  # hours of a day
-    Recipe(53, (2, 2), 0.05, 0.0, 200, 2),  # weekly
+    # weekly
+    Recipe(53, (2, 2), 0.05, 0.05, 200, 4, anchor_share=0.6, anchor_smoothing=0.5, dropout=0.2),
     # hours of a week
     Recipe(float("inf"), (2, 2), 0.05, 0.0, 100, 2, half_life=0.7, level_smoothing=0.03),
 )
@@ -139,6 +142,7 @@ def choose_config(
         "anchor_share": recipe.anchor_share,
         "anchor_smoothing": recipe.anchor_smoothing,
         "width": recipe.width,
+        "dropout": recipe.dropout,
         "transform": "identity" if items.has_negative_values else "both",
         "is_nonnegative": not items.has_negative_values,
     }

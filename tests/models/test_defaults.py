@@ -80,9 +80,10 @@ def test_a_quarter_of_daily_series_makes_a_batch() -> None:
     assert sizes == [4, 17, 48]
 
 
-def test_yearly_and_quarterly_series_are_drawn_to_a_trend() -> None:
-    shares = [config_of(series_set(season, 1, 2)).anchor_share for season in (1, 4, 7, 12, 168)]
-    assert shares == [0.6, 0.6, 0.0, 0.0, 0.0]
+def test_yearly_quarterly_and_weekly_series_are_drawn_to_a_trend() -> None:
+    seasons = (1, 4, 7, 12, 52, 168)
+    shares = [config_of(series_set(season, 1, 2)).anchor_share for season in seasons]
+    assert shares == [0.6, 0.6, 0.0, 0.0, 0.6, 0.0]
 
 
 def test_only_hours_start_from_a_smoothed_level() -> None:
