@@ -117,7 +117,7 @@ tasks: .venv/tasks  ## score models that classify, regress or tag on real sets b
 constraints:  ## pin the newest versions that fit pyproject.toml
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,dev]' --editable clients/python
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' | grep -v '^nvidia-' > constraints.txt
 	grep '^onnxruntime-gpu==' constraints.txt | sed 's/-gpu//' >> constraints.txt
 

@@ -24,6 +24,7 @@ _MAX_FILE_BYTES = 2**16
 
 Version = Annotated[int, Field(ge=1, lt=10**18)]
 Label = Annotated[str, Field(pattern=f"^{LABEL_PATTERN}$")]
+GpuNumber = Annotated[int, Field(ge=0, lt=256)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -68,6 +69,7 @@ class ModelConfig(LimitOverrides):
 
     Attributes:
         device: Where this model runs; ``auto`` is where the service runs.
+        devices: Numbers of the GPUs that hold it where the service runs on CUDA; None: all.
         keeps_states: Whether runners keep the states behind its recent histories.
         versions: Which versions are served.
         labels: Names of versions; these are always served.
@@ -75,6 +77,7 @@ class ModelConfig(LimitOverrides):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Annotated[list[GpuNumber], Field(min_length=1)] | None = None
     keeps_states: bool = True
     versions: VersionPolicy = VersionPolicy(latest=1)
     labels: dict[Label, Version] = {}
@@ -88,6 +91,16 @@ class ModelConfig(LimitOverrides):
             raise ValueError(f"traffic: {STABLE} gets what the other shares leave, so it has none")
         if sum(self.traffic.values()) > 1:
             raise ValueError("traffic: the shares are more than 1 together")
+        return self
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        if self.devices is None:
+            return self
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError("devices: no GPU may be named twice")
+        if self.device == "cpu":
+            raise ValueError("devices: these are GPUs, but device is cpu")
         return self
 
     @cached_property

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         1,
         ge=0,
         le=256,
-        description="Processes that run models on the CPU, 0: one a core; on CUDA there is one.",
+        description="Processes that run models on the CPU, 0: one a core; on CUDA one a GPU.",
     )
     runner_niceness: int = Field(
         5,
@@ -71,6 +71,20 @@ class Settings(BaseSettings):
     )
     gpu_mem_limit_bytes: int = Field(
         0, ge=0, description="Most GPU memory of the ONNX Runtime arena; 0 sets no limit."
+    )
+    gpu_run_slots: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Runs on one GPU at a time, so that the next one's copies overlap.",
+    )
+    gpu_buckets: bool = Field(
+        default=True,
+        description="Whether runs on CUDA are padded to few fixed sizes, run before they serve.",
+    )
+    gpu_io_binding: bool = Field(
+        default=False,
+        description="Whether runs on CUDA copy from and to host memory that stays in its place.",
     )
     api_keys_file: Path | None = Field(
         None, description="File of hashed API keys, made by `gatecast keys`."

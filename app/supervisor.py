@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from app.banner import print_banner
 from app.children import Child, Patience
 from app.errors import StartupError
+from app.gpus import find_gpus, show_only
+from app.lifeline import ReadyReport
 from app.settings import Settings
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -25,11 +30,19 @@ class Supervisor:
     """One listener or two, some gateways, one or more runners, and a worker where there are jobs.
 
     Every gateway accepts from every listener; gateways and the worker talk to every runner. The
-    second listener, where there is one, is that of administrators.
+    second listener, where there is one, is that of administrators. There are places for runners on
+    all GPUs and for those on the CPU: only a runner finds out whether CUDA opens, and it ends where
+    it then has no place.
+
+    Args:
+        settings: Those of the service.
+        runner_module: What a runner runs.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, runner_module: str = "app.runner.start") -> None:
         self._settings = settings
+        self._runner_module = runner_module
+        self._gpus = find_gpus(os.environ) if settings.device != "cpu" else ()
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
     async def run(self) -> int:
@@ -55,7 +68,7 @@ class Supervisor:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _serve(self, listeners: Sequence[socket.socket], directory: Path) -> int:
-        sockets = [directory / f"runner-{n}.sock" for n in range(self._settings.num_runners)]
+        sockets = [directory / f"runner-{n}.sock" for n in range(self._num_places())]
         environment = self._settings.to_environment() | _bound_ports(listeners)
         environment[METRICS_VARIABLE] = str(directory)
         runners = [self._runner(n, path, environment) for n, path in enumerate(sockets)]
@@ -67,7 +80,8 @@ class Supervisor:
         children = [*runners, *callers]
         tasks = {child: asyncio.create_task(child.run()) for child in children}
         failing = asyncio.gather(*tasks.values())
-        announcing = asyncio.create_task(self._announce(runners[0], callers, listeners))
+        on_gpus = {runner: tasks[runner] for runner in runners[: max(1, len(self._gpus))]}
+        announcing = asyncio.create_task(self._announce(on_gpus, callers, listeners))
         stopping = asyncio.create_task(self._signals.get())
         await _first_of(stopping, failing)
         announcing.cancel()
@@ -106,17 +120,33 @@ class Supervisor:
             patience_s = _STOP_MARGIN_S
 
     async def _announce(
-        self, runner: Child, callers: Sequence[Child], listeners: Sequence[socket.socket]
+        self,
+        runners: Mapping[Child, asyncio.Task[None]],
+        callers: Sequence[Child],
+        listeners: Sequence[socket.socket],
     ) -> None:
         addresses = [listener.getsockname()[:2] for listener in listeners]
-        report = await runner.ready
+        for runner, task in runners.items():
+            await _first_of(runner.ready, task)  # one that has no place here ends instead
+        reports = [runner.ready.result() for runner in runners if runner.ready.done()]
         await asyncio.gather(*(caller.ready for caller in callers))
-        if not report.failure:
-            print_banner(report, addresses, needs_key=bool(self._settings.api_keys_file))
+        if reports and not any(report.failure for report in reports):
+            print_banner(_join(reports), addresses, needs_key=bool(self._settings.api_keys_file))
+
+    def _num_places(self) -> int:
+        num_gpus = max(1, len(self._gpus))
+        return (
+            num_gpus
+            if self._settings.device == "cuda"
+            else max(num_gpus, self._settings.num_runners)
+        )
 
     def _runner(self, index: int, path: Path, environment: dict[str, str]) -> Child:
-        command = ("-m", "app.runner.start", "--socket", str(path), "--index", str(index))
-        return self._child("runner", (*command, "--restarts", "{restarts}"), environment, ())
+        command = ["-m", self._runner_module, "--socket", str(path), "--index", str(index)]
+        command += ["--gpus", str(len(self._gpus)), "--restarts", "{restarts}"]
+        if index < len(self._gpus):
+            environment = environment | show_only(self._gpus[index], os.environ)
+        return self._child("runner", command, environment, ())
 
     def _gateway(
         self,
@@ -163,6 +193,17 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise StartupError(f"can not listen on {host} port {port}: {error.strerror}") from error
+
+
+def _join(reports: Sequence[ReadyReport]) -> ReadyReport:
+    """Return what runners say together: with several GPUs, each may hold other models."""
+    first = reports[0]
+    on_cuda = [report for report in reports if report.device == "cuda"]
+    if len(on_cuda) < 2:  # noqa: PLR2004 - as good as one
+        return first
+    found = {(m.model_name, m.model_version): m for one in on_cuda for m in one.models}
+    models = [found[key] for key in sorted(found)]
+    return structs.replace(first, device=f"cuda, {len(on_cuda)} GPUs", models=models)
 
 
 def _bound_ports(listeners: Sequence[socket.socket]) -> dict[str, str]:

@@ -131,15 +131,25 @@ class ServedModel(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RunnerStatus(msgspec.Struct, array_like=True, frozen=True, tag=5):
-    """Runner to gateway: who it is and what it serves; the first message, and after changes."""
+    """Runner to gateway: who it is and what it serves; the first message, and after changes.
+
+    ``num_runners`` is how many runners serve, the first ones of all places; 0 stands for all.
+    """
 
     device: str
     providers: list[str]
     models: list[ServedModel]
+    num_runners: int = 0
 
 
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=6):
-    """Runner to gateway: still turning."""
+    """Runner to gateway: still turning.
+
+    Attributes:
+        batch_sizes: Most rows of the next run of each version, by its model's name and its number.
+    """
+
+    batch_sizes: list[tuple[str, int, int]] = []
 
 
 class StatisticsRequest(msgspec.Struct, array_like=True, frozen=True, tag=7):

@@ -4,7 +4,7 @@ import os
 import platform
 import shlex
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGES = ("fastapi", "numpy", "onnxruntime-gpu", "torch", "uvicorn")
@@ -22,9 +22,16 @@ def describe_environment(more_packages: tuple[str, ...] = ()) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        **{name: version(name) for name in (*_PACKAGES, *more_packages)},
+        **{name: _version(name) for name in (*_PACKAGES, *more_packages)},
         "command": shlex.join(["python", "-m", *_module_and_arguments()]),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def _processor() -> str:

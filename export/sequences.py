@@ -48,6 +48,7 @@ def to_sequence_card(checkpoint: SequenceCheckpoint) -> SequenceCard:
         cell=config.cell,
         num_layers=config.num_layers,
         hidden_size=config.hidden_size,
+        num_members=config.num_members,
         is_bidirectional=config.is_bidirectional,
         pooling=config.pooling,
         features=config.features,

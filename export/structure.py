@@ -40,8 +40,7 @@ def count_recurrent_faults(model: onnx.ModelProto, card: AnyCard) -> int:
         and all(node.input)
         and _direction(node) == (b"bidirectional" if is_bidirectional else b"forward")
     ]
-    num_members = card.num_members if isinstance(card, Card) else 1
-    return len(nodes) - len(sound) + abs(num_members * card.num_layers - len(sound))
+    return len(nodes) - len(sound) + abs(card.num_members * card.num_layers - len(sound))
 
 
 def count_loops(model: onnx.ModelProto) -> int:

@@ -138,6 +138,7 @@ class FakeRunners:
         self.engines = engines or {}
         self.engine = engine
         self.known_statistics: list[VersionStatistics] = []
+        self.batch_size_caps: dict[tuple[str, int], int] = {}
         self.is_up = True
         self.gate = asyncio.Event()
         self.gate.set()
@@ -159,6 +160,10 @@ class FakeRunners:
     def device(self) -> str:
         return "cpu" if self.is_up else ""
 
+    @property
+    def num_runners(self) -> int:
+        return 1
+
     def models(self) -> Sequence[ModelVersion]:
         return self.versions if self.is_up else []
 
@@ -175,6 +180,9 @@ class FakeRunners:
         if self.error is not None:
             raise self.error
         self.label_changes.append((model_name, change))
+
+    def batch_size_cap(self, model_name: str, model_version: int) -> int | None:
+        return self.batch_size_caps.get((model_name, model_version))
 
     def check_room(self, model_name: str) -> None:
         assert any(version.model_name == model_name for version in self.versions)

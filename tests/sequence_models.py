@@ -27,7 +27,8 @@ def untrained(task: str, **overrides: Any) -> SequenceCheckpoint:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         network = SequenceNetwork(SequenceConfig(**settings | overrides)).eval()
-        torch.nn.init.normal_(network.answer.weight, std=1.0)
+        for member in network.list_members():
+            torch.nn.init.normal_(member.answer.weight, std=1.0)
     network.set_scaling(
         Scaling(
             centre=torch.tensor([100.0, 0.0, 1.5]),

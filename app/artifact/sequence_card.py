@@ -32,6 +32,8 @@ class SequenceCard(Content):
     cell: Literal["lstm", "gru"]
     num_layers: int
     hidden_size: int
+    num_members: int = 1
+    """Networks in the file, each of ``num_layers``; the answer comes from their mean."""
     is_bidirectional: bool = False
     pooling: Literal["last", "mean", "max", "attention"] | None
     """How the steps become one answer; None where each has its own."""

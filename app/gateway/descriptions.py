@@ -11,7 +11,7 @@ from app.gateway.catalog import Catalog, ServedModel
 from app.gateway.dialect_table import dialect_routes
 from app.gateway.forecast_schemas import MAX_QUANTILE_LEVELS
 from app.gateway.parameters import ModelName, VersionOrLabel
-from app.gateway.runners import ModelVersion
+from app.gateway.runners import ModelVersion, Runners
 from app.settings import Settings
 
 
@@ -135,6 +135,17 @@ class Limits(_Answer):
         )
 
 
+class Batching(_Answer):
+    """How many series of all requests share a run of a version."""
+
+    max_batch_size: int = Field(description="Most of them, by the settings of the model.")
+    max_batch_steps: int = Field(description="Most time steps of them, padded to the longest.")
+    batch_size_cap: int | None = Field(
+        description="Most of them in the next run: the size beyond which the machine gains nothing,"
+        " where it is fitted (`GATECAST_FIT_BATCH_SIZE`). Null until a runner has said it."
+    )
+
+
 class ModelDescription(_Answer):
     """One version: its card with inputs and measured accuracy, and the limits of a request."""
 
@@ -144,6 +155,7 @@ class ModelDescription(_Answer):
     reason: str = Field(description="Why it is not ready; empty where it is.")
     versions: list[VersionState] = Field(description="All versions, oldest first.")
     limits: Limits
+    batching: Batching
     dialects: dict[str, list[str]] = Field(
         description="Foreign protocols that are spoken, by name, with their paths."
     )
@@ -156,8 +168,10 @@ class ModelDescription(_Answer):
 class ModelEndpoints:
     """Answers what is served."""
 
-    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+    def __init__(self, catalog: Catalog, runners: Runners, settings: Settings) -> None:
         self._catalog = catalog
+        self._runners = runners
+        self._settings = settings
         self._limits = Limits.from_settings(settings)
         self._dialects = dialect_routes(settings)
 
@@ -184,8 +198,18 @@ class ModelEndpoints:
             reason=version.reason,
             versions=VersionState.all_of(model),
             limits=self._limits,
+            batching=self._batching(version),
             dialects={
                 name: [route.path for route in routes] for name, routes in self._dialects.items()
             },
             card=version.card,
+        )
+
+    def _batching(self, version: ModelVersion) -> Batching:
+        settings = version.config.for_model(self._settings)
+        cap = self._runners.batch_size_cap(version.model_name, version.model_version)
+        return Batching(
+            max_batch_size=settings.max_batch_size,
+            max_batch_steps=settings.max_batch_steps,
+            batch_size_cap=cap,
         )

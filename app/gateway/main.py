@@ -132,7 +132,7 @@ def create_app(
     )
     _add_health_routes(app, health)
     add_dialect_routes(app, service, catalog, health, settings)  # `:predict` before `{model_name}`
-    _add_model_routes(app, ModelEndpoints(catalog, settings))
+    _add_model_routes(app, ModelEndpoints(catalog, runners, settings))
     _add_page_routes(app, PageEndpoints())
     _add_openapi_route(app, settings)
     for kind in (GatecastError, HTTPException, RequestValidationError):

@@ -176,7 +176,9 @@ class OipEndpoints:
 
     def _config(self, model_name: str, model_version: str | None) -> Json:
         model = self._catalog.find_ready(model_name, model_version)
-        return oip_models.config(model, model.config.for_model(self._settings))
+        cap = self._runners.batch_size_cap(model.model_name, model.model_version)
+        settings = model.config.for_model(self._settings)
+        return oip_models.config(model, settings, batch_size_cap=cap)
 
 
 def _model_stats(found: list[VersionStatistics]) -> Json:

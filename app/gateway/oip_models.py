@@ -36,11 +36,12 @@ def metadata(model: ReadyModel, served: ServedModel) -> Json:
     }
 
 
-def config(model: ReadyModel, settings: Settings) -> Json:
+def config(model: ReadyModel, settings: Settings, *, batch_size_cap: int | None) -> Json:
     """Describe how a version is run by its settings, in the words of Triton's model configuration.
 
     Triton's batch is on axis 0; for a model that has it elsewhere, or has none, ``max_batch_size``
-    is 0 and the sizes are those of whole tensors.
+    is 0 and the sizes are those of whole tensors. Most rows of the next run, where they are fewer
+    than ``max_batch_size``, are the only size that is preferred.
     """
     interface = model.interface
     required = {spec.name for spec in interface.required_inputs}
@@ -55,7 +56,7 @@ def config(model: ReadyModel, settings: Settings) -> Json:
             for spec in interface.inputs
         ],
         "output": [_tensor_config(spec, interface) for spec in interface.outputs],
-        **_scheduling(interface, settings),
+        **_scheduling(interface, settings, batch_size_cap),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
     }
@@ -69,11 +70,15 @@ def _version_policy(policy: VersionPolicy) -> Json:
     return {"latest": {"num_versions": policy.latest}}
 
 
-def _scheduling(interface: Interface, settings: Settings) -> Json:
+def _scheduling(interface: Interface, settings: Settings, batch_size_cap: int | None) -> Json:
     """Name the batcher: Triton's clients know either the one for sequences or the other."""
+    is_capped = batch_size_cap is not None and batch_size_cap < settings.max_batch_size
+    preferred = {"preferred_batch_size": [batch_size_cap] if is_capped else []}
     if settings.declare_sequences and interface.states:
         idle_us = round(settings.sequence_idle_timeout_s * 1e6)
-        return {"sequence_batching": {"max_sequence_idle_microseconds": idle_us, "oldest": {}}}
+        return {
+            "sequence_batching": {"max_sequence_idle_microseconds": idle_us, "oldest": preferred}
+        }
     delay_us = round(settings.max_queue_delay_ms * 1000)
     priorities = {
         "priority_levels": settings.priority_levels,
@@ -81,7 +86,7 @@ def _scheduling(interface: Interface, settings: Settings) -> Json:
     }
     return {
         "dynamic_batching": {
-            "preferred_batch_size": [],
+            **preferred,
             "max_queue_delay_microseconds": delay_us,
             **priorities,
         }

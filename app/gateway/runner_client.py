@@ -62,6 +62,7 @@ class RunnerPool:
         self._max_queue_steps = max_queue_steps
         self._connections: dict[Path, RunnerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._absent: dict[Path, tuple[ModelVersion, ...]] = {}
         self._listed: list[tuple[ModelVersion, ...]] = []
         self._models: list[ModelVersion] = []
         self._backlogs = defaultdict[str, Backlog](Backlog)
@@ -89,9 +90,17 @@ class RunnerPool:
         """``cpu`` or ``cuda``; empty while no runner is connected."""
         return next((c.device for c in self._connections.values()), "")
 
+    @property
+    def num_runners(self) -> int:
+        """How many runners serve, be they up or not: the first ones of all places."""
+        told = max((c.num_runners for c in self._connections.values()), default=0)
+        return told or len(self._sockets)
+
     def models(self) -> Sequence[ModelVersion]:
         """List every version that a runner has looked at; while they change, runners may differ."""
         listed = [connection.models for connection in self._connections.values()]
+        if listed and self._absent:
+            listed += self._away()
         if listed != self._listed:  # compares by identity first: nothing is looked into
             self._listed = listed
             found: dict[tuple[str, int], ModelVersion] = {}
@@ -105,7 +114,7 @@ class RunnerPool:
     async def infer(self, inference: Inference) -> Tensors:
         """Run rows on the least loaded runner, as ``Runners.infer``."""
         live = self._live()
-        if not live:
+        if not live or (self._absent and self._is_away(inference, live)):
             raise _no_runner()
         if inference.sequence is None:
             connection = _choose(inference, live)
@@ -125,6 +134,12 @@ class RunnerPool:
         except OverloadedError as error:
             self.pauses.begin(flow, error)
             raise
+
+    def batch_size_cap(self, model_name: str, model_version: int) -> int | None:
+        """Return the most rows of the next run of a version, as ``Runners.batch_size_cap``."""
+        key = (model_name, model_version)
+        sizes = (c.batch_sizes[key] for c in self._connections.values() if key in c.batch_sizes)
+        return max(sizes, default=None)
 
     def check_room(self, model_name: str) -> None:
         """Refuse early what a runner would refuse, as ``Runners.check_room``."""
@@ -174,12 +189,34 @@ class RunnerPool:
         self, part: SequencePart, live: Sequence["RunnerConnection"]
     ) -> "RunnerConnection":
         """Return the runner that keeps a sequence: every gateway finds the same one."""
-        sockets = self._sockets[:1] if self.device == "cuda" else self._sockets
+        sockets = self._places_of(part.model_name)
         name = f"{part.owner}\n{part.model_name}\n{part.id!r}"
         keeper = self._connections.get(sockets[zlib.crc32(name.encode()) % len(sockets)])
         if keeper is None or keeper not in live:
             raise ModelNotReadyError("the runner that keeps this sequence is not up")
         return keeper
+
+    def _places_of(self, model_name: str) -> Sequence[Path]:
+        """Return the sockets of the runners that hold a model, be they up or not."""
+        sockets = self._sockets[: self.num_runners]
+        if self.device == "cuda":
+            config = next((m.config for m in self.models() if m.model_name == model_name), None)
+            if config is not None and config.devices is not None:
+                return [sockets[n] for n in sorted(config.devices) if n < len(sockets)] or sockets
+        return sockets
+
+    def _away(self) -> list[tuple[ModelVersion, ...]]:
+        """Return what runners hold, perhaps they alone, that are on their way back."""
+        found = ((models, self._connections.get(path)) for path, models in self._absent.items())
+        return [models for models, back in found if back is None or not back.device]
+
+    def _is_away(self, inference: Inference, live: Sequence[RunnerConnection]) -> bool:
+        version = (inference.model_name, inference.model_version)
+        return not any(version in c.ready_versions for c in live) and any(
+            (model.model_name, model.model_version) == version
+            for models in self._away()
+            for model in models
+        )
 
     def _live(self) -> list["RunnerConnection"]:
         oldest = time.monotonic() - self._silence_s
@@ -195,6 +232,10 @@ class RunnerPool:
                 self._connections[path] = connection
                 await connection.lost.wait()
                 del self._connections[path]
+                self._absent.pop(path, None)
+                placed = tuple(m for m in connection.models if m.config.devices is not None)
+                if placed:
+                    self._absent[path] = placed
             await asyncio.sleep(_RECONNECT_DELAY_S)
 
 
@@ -203,8 +244,8 @@ def _choose(inference: Inference, live: Sequence[RunnerConnection]) -> RunnerCon
     if len(live) == 1:
         return live[0]
     version = (inference.model_name, inference.model_version)
-    # A version that no runner lists any more was replaced a moment ago: all still have it.
-    holders = [c for c in live if version in c.ready_versions] or live
+    # A version that no runner lists any more was replaced a moment ago: those of its model have it.
+    holders = [c for c in live if version in c.ready_versions] or _holders(version[0], live)
     least = min(holders, key=lambda c: c.outstanding_steps)
     if inference.owner is None or len(holders) == 1:
         return least
@@ -212,6 +253,10 @@ def _choose(inference: Inference, live: Sequence[RunnerConnection]) -> RunnerCon
     keeper = holders[choose_keeper(key, [c.name for c in holders])]
     limit = least.outstanding_steps + _MOST_AHEAD * inference.steps
     return keeper if keeper.outstanding_steps <= limit else least
+
+
+def _holders(model_name: str, live: Sequence[RunnerConnection]) -> Sequence[RunnerConnection]:
+    return [c for c in live if any(m.model_name == model_name for m in c.models)] or live
 
 
 def _no_runner() -> ModelNotReadyError:

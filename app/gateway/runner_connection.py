@@ -31,6 +31,7 @@ from app.wire import (
     ChangeReply,
     ChangeRequest,
     FrameProtocol,
+    Heartbeat,
     InferFailure,
     InferRequest,
     InferResult,
@@ -61,8 +62,11 @@ class RunnerConnection(FrameProtocol):
         self.name = name
         self._described = described
         self.device = ""
+        self.num_runners = 0
         self.models: tuple[ModelVersion, ...] = ()
         self.ready_versions: frozenset[tuple[str, int]] = frozenset()
+        self.batch_sizes: dict[tuple[str, int], int] = {}
+        """Most rows of the next run, by model name and version, as of the last beat."""
         self.last_heard_at = time.monotonic()
         self.outstanding_steps = 0
         self.lost = asyncio.Event()
@@ -126,8 +130,8 @@ class RunnerConnection(FrameProtocol):
                 self._settle(reply.id, None)
             case RunnerStatus() as status:
                 self._describe(status)
-            case _:
-                pass
+            case Heartbeat() as beat:
+                self.batch_sizes = {(name, v): rows for name, v, rows in beat.batch_sizes}
 
     def _settle(self, request_id: int, result: object) -> None:
         if call := self._take(request_id):
@@ -142,7 +146,7 @@ class RunnerConnection(FrameProtocol):
         self.lost.set()
 
     def _describe(self, status: RunnerStatus) -> None:
-        self.device = status.device
+        self.device, self.num_runners = status.device, status.num_runners
         self.models = tuple(_to_model_version(model) for model in status.models)
         self.ready_versions = frozenset(
             (model.model_name, model.model_version) for model in self.models if model.is_ready

@@ -99,6 +99,11 @@ class Runners(Protocol):
         """``cpu`` or ``cuda``; empty while no runner is connected."""
         ...
 
+    @property
+    def num_runners(self) -> int:
+        """How many runners serve, be they up or not."""
+        ...
+
     def models(self) -> Sequence[ModelVersion]:
         """List every version, ready or not; empty while no runner is connected."""
         ...
@@ -128,6 +133,13 @@ class Runners(Protocol):
         Raises:
             GatecastError: As ``change``.
             InvalidInputError: The version is not served, and no share of it was named.
+        """
+        ...
+
+    def batch_size_cap(self, model_name: str, model_version: int) -> int | None:
+        """Return the most rows of the next run of a version on any runner; None until one said so.
+
+        Where it is fitted, that is the size beyond which the machine gains nothing.
         """
         ...
 

@@ -69,8 +69,8 @@ class RunnerForecaster(BulkForecaster):
             runtime=f"runners on {runners.device}",
         )
         limits = _limits_of(model.config.for_model(settings), runners.device)
-        num_runners = 1 if runners.device == "cuda" else settings.num_runners
-        return cls(described, runners, limits, concurrency=_BATCHES_PER_RUNNER * num_runners)
+        concurrency = _BATCHES_PER_RUNNER * runners.num_runners
+        return cls(described, runners, limits, concurrency=concurrency)
 
     @override
     async def infer(self, inputs: Tensors) -> NDArray[np.float32]:

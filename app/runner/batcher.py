@@ -5,9 +5,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Self
 
-from app import metrics
 from app.errors import (
     DeadlineExceededError,
     DeviceLostError,
@@ -19,6 +19,8 @@ from app.errors import (
     OverloadedError,
     ShuttingDownError,
 )
+from app.runner.batch_metrics import BatchMetrics
+from app.runner.buckets import Buckets
 from app.runner.engine import Engine
 from app.runner.merging import merge, split
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
@@ -56,8 +58,10 @@ class DynamicBatcher:
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.running_since: float | None = None
+        self._runs: set[asyncio.Task[None]] = set()
+        self._begun: list[float] = []
         self._drained_at: float | None = None
+        self._ended_at = 0.0
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
         self.lost: Callable[[], None] = lambda: None
@@ -65,6 +69,7 @@ class DynamicBatcher:
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits
+        self._buckets = self._make_buckets()
         self._executor = executor
         self._clock = clock
         self._queue = RequestQueue(limits)
@@ -73,7 +78,7 @@ class DynamicBatcher:
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._metrics = _BatcherMetrics(model_name, str(model_version))
+        self._metrics = BatchMetrics(model_name, str(model_version))
 
     async def __aenter__(self) -> Self:
         self._worker = asyncio.create_task(self._work(), name="batcher")
@@ -83,14 +88,27 @@ class DynamicBatcher:
         self._is_closing = True
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.cancel()
-            await asyncio.wait([worker])
+            workers = [worker, *self._runs]
+            for one in workers:
+                one.cancel()
+            await asyncio.wait(workers)
         self._fail(self._queue.clear(), ShuttingDownError("the runner is shutting down"))
+
+    @property
+    def running_since(self) -> float | None:
+        """When the oldest run that is under way began; None where there is none."""
+        return min(self._begun, default=None)
 
     def change_limits(self, limits: BatchLimits) -> None:
         """Go on within other bounds; the run under way and what waits are not touched."""
         self._limits = limits
+        self._buckets = self._make_buckets()
         self._queue.change_limits(limits)
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of the next run, if no request has more."""
+        return self._queue.max_batch_size
 
     def submit(self, request: PendingRequest) -> None:
         """Queue a request, whose ``answer`` will be called exactly once.
@@ -130,11 +148,30 @@ class DynamicBatcher:
             batch, dropped = self._queue.take(self._clock())
             self._drop(dropped)
             if batch:
-                await self._run(batch)
+                await (self._run(batch) if self._limits.num_slots == 1 else self._begin(batch))
             self._metrics.observe_queue(self._queue)
             if not len(self._queue):
                 self._arrived.clear()
-                self._idle.set()
+                self._rest()
+
+    def _rest(self) -> None:
+        if not len(self._queue) and not self._runs:
+            self._idle.set()
+
+    async def _begin(self, batch: list[PendingRequest]) -> None:
+        """Begin a run; return once another one may begin."""
+        run = asyncio.create_task(self._run(batch))
+        self._runs.add(run)
+        run.add_done_callback(partial(self._end, batch))
+        if len(self._runs) >= self._limits.num_slots:
+            await asyncio.wait(self._runs, return_when=asyncio.FIRST_COMPLETED)
+
+    def _end(self, batch: Sequence[PendingRequest], run: asyncio.Task[None]) -> None:
+        self._runs.discard(run)
+        if run.cancelled():  # perhaps before its first step
+            waiting = [request for request in batch if request.is_waiting]
+            self._fail(waiting, ShuttingDownError("the runner is shutting down"))
+        self._rest()
 
     async def _gather(self) -> None:
         # The worker's own wake-up stands before the sockets' in the loop's queue: only the second
@@ -153,7 +190,8 @@ class DynamicBatcher:
         merged_at = self._clock()
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
-        self.running_since = started = self._clock()
+        started = self._clock()
+        self._begun.append(started)
         drained_at, self._drained_at = self._drained_at, None
         self._metrics.observe_wait(batch, started)
         try:
@@ -169,13 +207,14 @@ class DynamicBatcher:
             self._fail(batch, EngineError("the model run failed"))
             return
         finally:
-            self.running_since = None
+            self._begun.remove(started)
         ended = self._clock()
         steps = sum(request.extent.steps for request in batch)
         self._queue.record_run(steps, ended - started)
         if drained_at is not None:  # since then, others waited for this run alone
             num_rows = sum(request.extent.rows for request in batch)
-            self._queue.record_drain(num_rows, steps, ended - drained_at)
+            self._queue.record_drain(num_rows, steps, ended - max(drained_at, self._ended_at))
+        self._ended_at = ended
         self._drained_at = ended if len(self._queue) else None
         self._metrics.observe_run(batch, ended - started)
         rows = split([request.extent for request in batch], results, self._interface)
@@ -248,10 +287,22 @@ class DynamicBatcher:
         return self._interface.join_rows(parts)
 
     async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        run = (
+            self._engine.run if self._buckets is None else partial(self._run_padded, self._buckets)
+        )
         if self._executor is None:
-            return self._engine.run(inputs, outputs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._engine.run, inputs, outputs)
+            return run(inputs, outputs)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, run, inputs, outputs
+        )
+
+    def _run_padded(self, buckets: Buckets, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        return buckets.cut(self._engine.run(buckets.pad(inputs), outputs), inputs)
+
+    def _make_buckets(self) -> Buckets | None:
+        if not self._limits.has_buckets or not Buckets.fit(self._interface):
+            return None
+        return Buckets(self._interface, self._limits.max_batch_size)
 
 
 def _for_callers(error: EngineError) -> GatecastError:
@@ -265,40 +316,3 @@ def _for_callers(error: EngineError) -> GatecastError:
 
 def _is_counted(request: PendingRequest) -> bool:
     return request.is_counted
-
-
-class _BatcherMetrics:
-    """The metrics of one version, with their labels looked up once."""
-
-    def __init__(self, model_name: str, model_version: str) -> None:
-        self._queue_requests = metrics.QUEUE_REQUESTS.labels(model_name, model_version)
-        self._queue_steps = metrics.QUEUE_STEPS.labels(model_name, model_version)
-        self._queue_duration = metrics.QUEUE_DURATION.labels(model_name)
-        self._expired = metrics.QUEUE_DROPPED.labels(model_name, "deadline")
-        self._abandoned = metrics.QUEUE_DROPPED.labels(model_name, "abandoned")
-        self._size_cap = metrics.BATCH_SIZE_CAP.labels(model_name, model_version)
-        self._rows = metrics.BATCH_ROWS.labels(model_name)
-        self._duration = metrics.BATCH_DURATION.labels(model_name)
-        self._padding_share = metrics.BATCH_PADDING_SHARE.labels(model_name)
-
-    def observe_queue(self, queue: RequestQueue) -> None:
-        self._queue_requests.set(len(queue))
-        self._queue_steps.set(queue.steps)
-        self._size_cap.set(queue.max_batch_size)
-
-    def observe_dropped(self, requests: Sequence[PendingRequest]) -> None:
-        for request in requests:
-            (self._expired if request.is_waiting else self._abandoned).inc()
-
-    def observe_wait(self, batch: Sequence[PendingRequest], started: float) -> None:
-        for request in batch:
-            self._queue_duration.observe(started - request.terms.queued_at)
-
-    def observe_run(self, batch: Sequence[PendingRequest], seconds: float) -> None:
-        rows = sum(request.extent.rows for request in batch)
-        padded = rows * max(request.extent.length for request in batch)
-        self._rows.observe(rows)
-        self._duration.observe(seconds)
-        self._padding_share.observe(
-            1 - sum(request.extent.real_steps for request in batch) / padded
-        )

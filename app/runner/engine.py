@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -26,10 +26,8 @@ from app.errors import (
     OutOfMemoryError,
 )
 from app.interface import Interface
+from app.runner.binding import Bindings
 from app.tensors import Datatype, Tensors
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Device = Literal["cpu", "cuda"]
 
@@ -44,8 +42,10 @@ _ORT_PREFIXES = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned |/onnxruntime_src/\S+ "
 )
 _NO_MEMORY = re.compile(
-    r"Failed to allocate memory|std::bad_alloc|CUDA failure 2:|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+    r"Failed to allocate memory|is smaller than requested bytes|std::bad_alloc|CUDA failure 2:"
+    r"|(?:CUBLAS|CUDNN)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
 )
+"""The second is what the arena says at ``gpu_mem_limit``; statuses are those of cuDNN 9."""
 _LOST = re.compile(r"CUDA failure (?:214|700|702|709|710|714|715|716|717|718|719|999):")
 """ECC error, illegal address, launch timeout, destroyed context, assertion, faults of kernels:
 after these every call fails until the process ends. CUDA Runtime API, ``cudaError``."""
@@ -104,17 +104,29 @@ class OrtEngine:
         self.interface = interface
         self.providers: list[str] = list(session.get_providers())
         self._session = session
+        self._bindings: Bindings | None = None
         self._card = card
         self._golden_case = golden_case
         self._answers = _ANSWERS if card is not None else frozenset[str]()
 
     @classmethod
     def from_bytes(
-        cls, model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0
+        cls,
+        model: bytes,
+        device: Device,
+        *,
+        gpu_mem_limit_bytes: int = 0,
+        has_bindings: bool = False,
     ) -> "OrtEngine":
         """Open a model.
 
         Models come as bytes: ONNX Runtime then refuses every reference to a file beside it.
+
+        Args:
+            model: The bytes of its file.
+            device: Where it runs.
+            gpu_mem_limit_bytes: Most memory of ONNX Runtime's arena on the GPU; 0 sets no limit.
+            has_bindings: Whether it runs on CUDA through I/O bindings.
 
         Raises:
             ArtifactError: The bytes are no sound model, or CUDA was asked for and did not come up.
@@ -136,6 +148,8 @@ class OrtEngine:
         engine.file_digest = hashlib.sha256(model).hexdigest()
         if device == "cuda" and _CUDA_PROVIDER not in engine.providers:
             raise ArtifactError("CUDA was asked for, but ONNX Runtime fell back to the CPU")
+        if device == "cuda" and has_bindings:
+            engine.bind(Bindings(session))
         return engine
 
     @classmethod
@@ -154,6 +168,15 @@ class OrtEngine:
         except OSError as error:
             raise ArtifactError(f"can not read {file.name}: {error.strerror}") from error
         return cls.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+
+    def bind(self, bindings: Bindings) -> None:
+        """Run through ``bindings`` of this session from now on, where the model allows it."""
+        self._bindings = bindings
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """What runs the graph."""
+        return self._session
 
     @property
     def device(self) -> Device:
@@ -215,10 +238,13 @@ class OrtEngine:
         if not inputs.keys() >= self.interface.state_names:
             feeds = self.interface.initial_states(self.interface.rows_of(inputs)) | inputs
         try:
-            ran = self._session.run(list(outputs), feeds)
+            if self._bindings is not None and Bindings.fit(self.interface):
+                ran = self._bindings.run(feeds, outputs, self.interface)
+            else:
+                ran = self._session.run(list(outputs), feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise _run_error(error) from error
-        results = dict(zip(outputs, cast("list[NDArray[Any]]", ran), strict=True))
+        results = dict(zip(outputs, ran, strict=True))
         for name in self._answers & results.keys():
             if not np.isfinite(results[name]).all():
                 raise ModelOutputError("the model gave numbers that are not finite")

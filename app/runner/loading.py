@@ -9,8 +9,10 @@ from app.runner.trial import find_interface
 logger = logging.getLogger(__name__)
 
 
-def load_engine(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -> OrtEngine:
-    """Open a model, given as the bytes of its file.
+def load_engine(
+    model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0, has_bindings: bool = False
+) -> OrtEngine:
+    """Open a model, as ``OrtEngine.from_bytes``.
 
     An artifact replays its golden case; a plain model is tried.
 
@@ -18,7 +20,9 @@ def load_engine(model: bytes, device: Device, *, gpu_mem_limit_bytes: int = 0) -
         ArtifactError: It is no sound model, gives other numbers here than where it was made, or
             needs holidays that the installed package does not have.
     """
-    engine = OrtEngine.from_bytes(model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+    engine = OrtEngine.from_bytes(
+        model, device, gpu_mem_limit_bytes=gpu_mem_limit_bytes, has_bindings=has_bindings
+    )
     card = engine.any_card
     if isinstance(card, Card) and card.holidays is not None:
         card.holidays.check()

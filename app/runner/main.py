@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -32,7 +33,9 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
 from app.runner.ledger import Ledger
+from app.runner.loading import load_engine
 from app.runner.memory import load_first
+from app.runner.place import Place
 from app.runner.polling import Poller, Stamps, recall_stamps
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
@@ -52,13 +55,25 @@ _LOST_STATUS = 70
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """What knows of CUDA: whether it opens here, and how a model is opened on a device."""
+
+    has_cuda: Callable[[], bool] = cuda_is_usable
+    load: Callable[..., OrtEngine] = load_engine
+
+
+def main(
+    arguments: argparse.Namespace, process: VettingProcess | None, opener: Opener | None = None
+) -> None:
     """Run until told to stop; an error at start goes to the supervisor, with status 78.
 
     Args:
         arguments: Those of ``app.runner.start``.
         process: What tries model files, where it was started already.
+        opener: What opens models; None opens them really.
     """
+    opener = opener or Opener()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline = Lifeline(arguments.lifeline)
     with ExitStack() as stack:
@@ -67,23 +82,29 @@ def main(arguments: argparse.Namespace, process: VettingProcess | None) -> None:
             configure_logging(settings)
             vetter = stack.enter_context(_vetter_of(settings, arguments.socket, process))
             vetter.look_ahead()
-            device, note = choose_device(settings.device, cuda_is_usable)
-            if device == "cuda" and arguments.index > 0:
-                sys.exit(NOT_NEEDED_STATUS)  # a GPU holds each model once
+            device, note = choose_device(settings.device, opener.has_cuda)
+            place = Place(arguments.index, arguments.gpus, settings.num_runners, device)
+            if not place.is_needed:
+                sys.exit(NOT_NEEDED_STATUS)
             if arguments.restarts:
                 metrics.RUNNER_RESTARTS.labels(str(arguments.index)).inc()
             repository = Repository(
                 settings.model_repository,
                 device,
-                gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                gpu=place.gpu,
                 read_model=vetter.read,
+                load=partial(
+                    opener.load,
+                    gpu_mem_limit_bytes=settings.gpu_mem_limit_bytes,
+                    has_bindings=settings.gpu_io_binding,
+                ),
             )
             files = recall_stamps(repository, _polled(arguments.socket))
             models = load_first(repository, _memory_of(arguments.socket))
         except StartupError as error:
             lifeline.report(ReadyReport(failure=str(error)))
             sys.exit(STARTUP_FAILURE_STATUS)
-        runner = _Runner(settings, repository, device, lifeline, socket=arguments.socket)
+        runner = _Runner(settings, repository, place, lifeline, socket=arguments.socket)
         if device == "cpu":  # what feeds a GPU must not wait
             give_way(settings.runner_niceness)
         uvloop.run(_serve(runner, vetter, _Beginning(models, files, note)))
@@ -123,14 +144,15 @@ class _Runner:
         self,
         settings: Settings,
         repository: Repository,
-        device: Device,
+        place: Place,
         lifeline: Lifeline,
         *,
         socket: Path,
     ) -> None:
         self._settings = settings
         self._repository = repository
-        self._device: Device = device
+        self._place = place
+        self._device: Device = place.device
         self._lifeline = lifeline
         self._socket = socket
         self._ledger = Ledger(statistics_file(socket))
@@ -146,12 +168,14 @@ class _Runner:
             ):  # the loop turns while the GPU runs, and a CPU model beside it
                 devices: tuple[Device, ...] = ("cuda", "cpu")
                 self._executors = {
-                    d: stack.enter_context(ThreadPoolExecutor(1, d)) for d in devices
+                    d: stack.enter_context(ThreadPoolExecutor(self._num_slots(d), d))
+                    for d in devices
                 }
             shelf = await stack.enter_async_context(self._shelf())
             server = RunnerServer(
                 shelf, self._device, self._sequences(), self._ledger, self._histories()
             )
+            server.num_runners = self._place.num_runners
             await shelf.put(*beginning.models)
             await server.listen(self._socket)
             reports = [_report_of(model) for model in shelf.models()]
@@ -175,10 +199,17 @@ class _Runner:
         return ModelShelf(
             self._repository,
             self._batcher,
-            limits_of=lambda config: _limits_of(config, self._settings),
+            limits_of=self._limits_of,
             memory=_memory_of(self._socket),
             retire_after_s=self._settings.retire_after_s,
         )
+
+    def _limits_of(self, config: ModelConfig) -> BatchLimits:
+        limits = _limits_of(config, self._settings)
+        if self._device == "cpu" or config.device == "cpu":
+            return limits
+        num_slots = self._num_slots("cuda")
+        return replace(limits, has_buckets=self._settings.gpu_buckets, num_slots=num_slots)
 
     def _batcher(
         self, model_name: str, model_version: int, engine: OrtEngine, limits: BatchLimits
@@ -193,6 +224,9 @@ class _Runner:
         batcher.lost = _end_lost
         batcher.statistics = self._ledger.find(model_name, model_version)
         return batcher
+
+    def _num_slots(self, device: Device) -> int:
+        return self._settings.gpu_run_slots if device == "cuda" else 1
 
     def _sequences(self) -> Sequences:
         return Sequences(

@@ -50,4 +50,4 @@ def load_first(repository: Repository, memory: Path) -> list[LoadedVersions]:
     loaded = [
         repository.load(name, remembered=remembered[name]) for name in names if name in remembered
     ]
-    return [one for one in loaded if one.models]
+    return [one for one in loaded if one.models or not remembered[one.model_name].versions]

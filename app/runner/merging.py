@@ -32,10 +32,15 @@ def split(extents: Sequence[Extent], outputs: Tensors, interface: Interface) -> 
     for extent in extents:
         rows = slice(start, start + extent.rows)
         yield {
-            name: array[_own_part(interface.output_specs[name], rows, extent.length)]
+            name: array[own_part(interface.output_specs[name], rows, extent.length)]
             for name, array in outputs.items()
         }
         start += extent.rows
+
+
+def own_part(spec: TensorSpec, rows: slice, length: int) -> tuple[slice, ...]:
+    """Return the place of some rows, cut to their own length, in an output of a larger run."""
+    return tuple(_cut(size, rows, length) for size in spec.shape)
 
 
 def _concatenate(arrays: list[NDArray[Any]], axis: int) -> NDArray[Any]:
@@ -54,10 +59,6 @@ def _concatenate(arrays: list[NDArray[Any]], axis: int) -> NDArray[Any]:
         padded[tuple(place)] = array
         start += array.shape[axis]
     return padded
-
-
-def _own_part(spec: TensorSpec, rows: slice, length: int) -> tuple[slice, ...]:
-    return tuple(_cut(size, rows, length) for size in spec.shape)
 
 
 def _cut(size: int | str, rows: slice, length: int) -> slice:

@@ -29,7 +29,8 @@ class BatchLimits:
     ``max_run_s`` bounds a run by the speed of earlier ones: no watchdog may take a long run of a
     large model for a hung process. ``max_queue_wait_s`` bounds the queue by the speed at which it
     was emptied lately. With ``is_size_fitted``, runs stay smaller than ``max_batch_size`` where
-    larger ones gain nothing.
+    larger ones gain nothing; with ``has_buckets``, they are padded to few fixed sizes.
+    ``num_slots`` runs may be under way at a time; more than one needs as many threads.
     """
 
     max_batch_size: int
@@ -41,6 +42,8 @@ class BatchLimits:
     priority_levels: int = 1
     max_queue_wait_s: float = math.inf
     is_size_fitted: bool = False
+    has_buckets: bool = False
+    num_slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

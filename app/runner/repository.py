@@ -13,6 +13,7 @@ from app.model_config import CONFIG_FILE, ModelConfig, load_config
 from app.runner.engine import Device, OrtEngine
 from app.runner.loading import load_engine
 from app.runner.model_file import read_model_file
+from app.runner.place import Gpu
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class LoadedVersions:
     """What became of one model.
 
     Attributes:
-        models: Refused versions, newest first, then sound ones, oldest first.
+        models: Refused versions, newest first, then sound ones, oldest first; empty where the
+            config leaves the model to other GPUs.
         config: What it was loaded by; the default where the file is wrong.
         config_refusal: Why the file is wrong; then no version was looked at.
         num_missing: How many versions that should be served have no sound file.
@@ -77,9 +79,10 @@ class Repository:
     Args:
         directory: The folder.
         device: Where models are opened that do not say otherwise.
-        gpu_mem_limit_bytes: As in Settings.
+        gpu: Which GPU that is, where it is one.
         read_model: Returns the bytes of a model file, or refuses it: that of a ``Vetter``. Without
             one, files are opened untried.
+        load: Opens the bytes of a model on a device, or refuses them.
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class Repository:
         directory: Path,
         device: Device,
         *,
-        gpu_mem_limit_bytes: int = 0,
+        gpu: Gpu | None = None,
         read_model: Callable[[Path], bytes] | None = None,
+        load: Callable[[bytes, Device], OrtEngine] = load_engine,
     ) -> None:
         self._directory = directory
         self._device: Device = device
-        self._gpu_mem_limit_bytes = gpu_mem_limit_bytes
+        self._gpu = gpu or Gpu()
+        self._load = load
         self._read_model = read_model or partial(read_model_file, root=directory)
 
     def names(self) -> list[str]:
@@ -161,6 +166,8 @@ class Repository:
             logger.error("model %s refused: %s", model_name, error)  # noqa: TRY400
             refused = LoadedModel(model_name, versions[-1], None, str(error))
             return LoadedVersions(model_name, [refused], config_refusal=str(error), num_missing=1)
+        if self._is_elsewhere(config):
+            return LoadedVersions(model_name, (), config)
         opening = _Opening(self, model_name, device)
         if remembered is None:
             opening.hold(model for model in held if self._is_unchanged(model))
@@ -175,7 +182,7 @@ class Repository:
         path = self._directory / model_name / str(version) / MODEL_FILE
         try:
             model = self._read_model(path)
-            engine = load_engine(model, device, gpu_mem_limit_bytes=self._gpu_mem_limit_bytes)
+            engine = self._load(model, device)
         except ArtifactError as error:
             logger.error("model %s version %d refused: %s", model_name, version, error)  # noqa: TRY400
             return LoadedModel(model_name, version, None, str(error))
@@ -191,11 +198,26 @@ class Repository:
         return model.engine is not None and model.engine.file_digest == digest
 
     def _device_of(self, config: ModelConfig) -> Device:
+        if self._device == "cuda":
+            self._check_gpus(config)
         if config.device == "auto":
             return self._device
         if config.device == "cuda" and self._device == "cpu":
             raise ConfigError(f"{CONFIG_FILE}: device: cuda, but the service runs on the CPU")
         return config.device
+
+    def _check_gpus(self, config: ModelConfig) -> None:
+        unknown = [n for n in config.devices or () if n >= self._gpu.count]
+        if unknown:
+            raise ConfigError(
+                f"{CONFIG_FILE}: devices: there is no GPU {unknown[0]}, the last one here is"
+                f" {self._gpu.count - 1}"
+            )
+
+    def _is_elsewhere(self, config: ModelConfig) -> bool:
+        """Tell whether the config leaves a model to other GPUs than this one."""
+        is_placed = self._device == "cuda" and config.devices is not None
+        return is_placed and self._gpu.index not in (config.devices or ())
 
 
 class _Opening:

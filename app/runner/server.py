@@ -20,6 +20,7 @@ from app.errors import (
 )
 from app.interface import Extent, Interface
 from app.model_config import LabelChange
+from app.runner.batcher import DynamicBatcher
 from app.runner.checks import check_inputs, check_outputs
 from app.runner.engine import OrtEngine
 from app.runner.histories import Histories
@@ -76,6 +77,8 @@ class RunnerServer:
         ledger: Ledger,
         histories: Histories | None = None,
     ) -> None:
+        self.num_runners = 0
+        """Runners that serve; 0 stands for all that a gateway knows of."""
         self._shelf = shelf
         self._device = device
         self._sequences = sequences
@@ -104,7 +107,7 @@ class RunnerServer:
         """Tell every gateway that this runner still turns."""
         self._sequences.expire()
         self._ledger.read(self._shelf.batchers())
-        frame = encode(Heartbeat())
+        frame = encode(Heartbeat([_batch_size_of(batcher) for batcher in self._shelf.batchers()]))
         for connection in self._connections:
             connection.send(frame)
 
@@ -214,7 +217,7 @@ class RunnerServer:
         models = self._shelf.models()
         providers: list[str] = next((m.engine.providers for m in models if m.engine), [])
         served = [one for model in self._shelf.listed() for one in _describe(model)]
-        return RunnerStatus(self._device, providers, served)
+        return RunnerStatus(self._device, providers, served, self.num_runners)
 
 
 class GatewayConnection(FrameProtocol):
@@ -268,6 +271,11 @@ class GatewayConnection(FrameProtocol):
             self.send(encode(InferFailure(request_id, name, str(answer), retry_after_s, pause_s)))
         else:
             self.send(encode(InferResult(request_id, pack_tensors(answer))))
+
+
+def _batch_size_of(batcher: DynamicBatcher) -> tuple[str, int, int]:
+    version = batcher.statistics
+    return version.model_name, version.model_version, batcher.max_batch_size
 
 
 def _extent_of(message: InferRequest, inputs: Tensors, interface: Interface) -> Extent:

@@ -50,7 +50,8 @@ class ServedVersion:
 class ListedModel:
     """One model: its versions, served or refused, and how they are served.
 
-    ``config_refusal`` says why the config that lies beside them now does not count.
+    ``config_refusal`` says why the config that lies beside them now does not count. There are no
+    versions where the config leaves the model to other GPUs.
     """
 
     versions: Sequence[LoadedModel]
@@ -172,10 +173,15 @@ class ModelShelf:
         """
         async with self._changing:
             held = self._held(model_name)
-            if not held:
+            listed = self._listed.get(model_name)
+            if listed is None or (listed.versions and not held):
                 raise ModelNotFoundError("no model of this name is served")
-            before = self._listed[model_name].config
+            before = listed.config
             config = before.labelled(change)
+            if not listed.versions:
+                self._listed[model_name] = replace(listed, config=config)
+                self._tell()
+                return
             served = [model.model_version for model in held]
             _check_share(change, config, served)
             # What had a share goes with its label: nobody has loaded it to take all of the traffic.
@@ -278,7 +284,8 @@ class ModelShelf:
 
     def _memories(self) -> Iterator[tuple[str, ModelMemory]]:
         for name, model in self._listed.items():
-            if versions := sorted(held.model_version for held in self._held(name)):
+            versions = sorted(held.model_version for held in self._held(name))
+            if versions or not model.versions:
                 config = model.config.model_dump(mode="json", exclude_unset=True)
                 yield name, ModelMemory(versions, config)
 

@@ -32,7 +32,7 @@ _OTHER_SIZE = 3
 """Of dimensions that are neither rows nor steps."""
 _FREE_SIZES = (1, 2, 8, 64)
 """Of all dimensions that are not fixed, where no reading of the shapes holds."""
-_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc")
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "smaller than requested bytes")
 """What ONNX Runtime says then; it has no error of its own for it."""
 
 

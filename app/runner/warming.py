@@ -6,12 +6,13 @@ here, beside the version that still serves, than in somebody's request.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from app.errors import EngineError
 from app.interface import BATCH, Interface, steps_beyond
+from app.runner.buckets import Buckets
 from app.runner.engine import Device, Engine
 from app.runner.queue import BatchLimits
 from app.tensors import NUMPY_DTYPES, Tensors
@@ -41,6 +42,7 @@ def warm_up(
 ) -> None:
     """Run short and long rows, from one of them up to the most that share a run.
 
+    Where runs are padded to fixed sizes, these are run, as far as the time allows.
     A run that would not end within ``budget_s``, by the time of the one before it, is left out. A
     model that fails on made-up numbers stays cold: it has proven itself on others.
     """
@@ -48,10 +50,9 @@ def warm_up(
         return  # its sizes are known to its callers alone
     ends_at = clock() + budget_s
     names = [spec.name for spec in engine.interface.outputs]
-    longest = engine.interface.max_time or _LENGTH
-    for length in (max(1, longest // 4), longest):
+    for length, batch_sizes in _sizes(engine.interface, limits):
         took_s = 0.0
-        for rows in _batch_sizes(limits, length):
+        for rows in batch_sizes:
             started = clock()
             if started + _GROWTH * took_s > ends_at:
                 break
@@ -61,6 +62,18 @@ def warm_up(
                 logger.debug("a model is not warmed up: %s", error)
                 return
             took_s = clock() - started
+
+
+def _sizes(interface: Interface, limits: BatchLimits) -> Iterator[tuple[int, Iterable[int]]]:
+    """Return lengths and rows to run, those first that matter most where time is short."""
+    longest = interface.max_time or _LENGTH
+    lengths = [max(1, longest // 4), longest]
+    if not limits.has_buckets or not Buckets.fit(interface):
+        yield from ((length, _batch_sizes(limits, length)) for length in lengths)
+        return
+    buckets = Buckets(interface, limits.max_batch_size)
+    for length in dict.fromkeys([*map(buckets.length, lengths), *buckets.lengths(longest)]):
+        yield length, dict.fromkeys(map(buckets.rows, _batch_sizes(limits, length)))
 
 
 def _batch_sizes(limits: BatchLimits, length: int) -> Iterator[int]:

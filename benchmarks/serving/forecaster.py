@@ -21,7 +21,7 @@ _MAKER = "benchmarks.serving.making"
 _SOURCES = (
     ROOT / "models",
     ROOT / "export",
-    ROOT / "app" / "artifact.py",
+    ROOT / "app" / "artifact",
     Path(__file__),
     Path(__file__).with_name("making.py"),
 )

@@ -1,8 +1,8 @@
 """Trains at the defaults, and scores beside standard methods, on real sets.
 
 python -m benchmarks.tasks [--seeds 3] [SET...] prints a table a set and writes
-benchmarks/results/tasks.json. With --pooling it learns from three quarters of each training part
-with each way of pooling and scores the rest, for the choice of defaults: test parts stay unread.
+benchmarks/results/tasks.json. With --ingredients it leaves out or changes one ingredient of the
+defaults after the other, on blocks of the training parts: test parts stay unread.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from rich.table import Table
 from benchmarks.environment import describe_environment
 from benchmarks.tasks.baselines import list_baselines
 from benchmarks.tasks.data_sets import LOADERS, TaskSet, load_sets
+from benchmarks.tasks.ingredients import VARIANTS, hold_out_blocks, load_training, mean_scores
 from models.sequences.calibration import calibration_error, log_loss
-from models.sequences.defaults import choose_config, choose_training
+from models.sequences.config import SequenceConfig
+from models.sequences.defaults import choose_config, choose_training, fields_of
 from models.sequences.examples import ExampleSet
 from models.sequences.fitting import SequenceFit, fit_sequences
-from models.sequences.holdout import split_examples
 from models.sequences.scores import (
     COMMONEST,
     MEAN,
@@ -35,15 +35,10 @@ from models.sequences.scores import (
     measure_classes,
     measure_numbers,
 )
+from models.sequences.training import SequenceTraining
 
 RESULTS = Path(__file__).parent.parent / "results" / "tasks.json"
-POOLING_RESULTS = RESULTS.with_name("tasks_pooling.json")
-_QUARTER, _SPLIT_SEED = 0.25, 7
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    **{pooling: {"pooling": pooling} for pooling in ("last", "mean", "max")},
-    "noise 0.3": {"input_noise": 0.3},
-}
+INGREDIENTS_RESULTS = RESULTS.with_name("tasks_ingredients.json")
 
 Scores = dict[str, float]
 
@@ -53,8 +48,8 @@ def train(items: ExampleSet, seed: int, wanted: dict[str, Any]) -> SequenceFit:
     with tempfile.TemporaryDirectory() as directory:
         return fit_sequences(
             items,
-            choose_config(items, wanted),
-            options=choose_training(items, {"seed": seed}),
+            choose_config(items, fields_of(SequenceConfig, wanted)),
+            options=choose_training(items, {"seed": seed} | fields_of(SequenceTraining, wanted)),
             directory=Path(directory),
             console=Console(quiet=True),
         )
@@ -129,15 +124,15 @@ def _constant(training: ExampleSet) -> tuple[str, Any]:
 
 
 def compare_variants(task_set: TaskSet) -> dict[str, Scores]:
-    """Score variants on a quarter of the training part."""
-    with tempfile.TemporaryDirectory() as directory:
-        training, _ = replace(task_set, test=task_set.training).load(Path(directory))
-    learned, held_out = split_examples(training, _QUARTER, _SPLIT_SEED)
+    """Score variants on blocks of the training part, each held out in turn; return their means."""
+    training = load_training(task_set)
     scores = {}
-    for name, wanted in _VARIANTS.items():
+    for name, wanted in VARIANTS.items():
         if training.task == "tag" and "pooling" in wanted:
             continue
-        scores[name] = score_fit(train(learned, 1, wanted), held_out)
+        pairs = hold_out_blocks(training)
+        blocks = [score_fit(train(learned, 1, wanted), scored) for learned, scored in pairs]
+        scores[name] = mean_scores(blocks)
         print(task_set.name, name, scores[name], flush=True)
     return scores
 
@@ -166,11 +161,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("sets", nargs="*", choices=[*LOADERS, []], default=[])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pooling", action="store_true")
+    parser.add_argument("--ingredients", action="store_true")
     arguments = parser.parse_args()
     for task_set in load_sets(arguments.sets or LOADERS):
-        if arguments.pooling:
-            record(POOLING_RESULTS, task_set.name, compare_variants(task_set))
+        if arguments.ingredients:
+            record(INGREDIENTS_RESULTS, task_set.name, compare_variants(task_set))
         else:
             result = measure_set(task_set, arguments.seeds)
             Console().print(describe(task_set.name, result))

@@ -47,6 +47,7 @@ _STOPPED_BY_USER = 130
 @click.option("--cell", type=click.Choice(["lstm", "gru"]), help="Kind of recurrent layer.")
 @click.option("--hidden-size", type=_POSITIVE, help="Units in a layer and direction.")
 @click.option("--num-layers", type=_POSITIVE, help="Recurrent layers.")
+@click.option("--members", "num_members", type=_POSITIVE, help="Networks that are averaged.")
 @click.option(
     "--bidirectional/--forwards",
     "is_bidirectional",
@@ -60,6 +61,7 @@ _STOPPED_BY_USER = 130
 )
 @click.option("--dropout", type=click.FloatRange(0, 0.9), help="Of units, in training.")
 @click.option("--input-noise", type=click.FloatRange(0, 1), help="On scaled features, in training.")
+@click.option("--level-noise", type=click.FloatRange(0, 1), help="The same at all steps of one.")
 @click.option("--max-steps", type=_POSITIVE, help="Optimiser steps at most.")
 @click.option("--patience", type=_POSITIVE, help="Checks without improvement before it stops.")
 @click.option(

@@ -19,10 +19,13 @@ class SequenceConfig:
         classes: Names of its classes; none where it regresses.
         targets: Names of its numbers; none unless it regresses.
         has_gaps: Of each feature, whether training saw missing values: it has an indicator then.
+        num_members: Networks in one, of which the answer is the mean: of their logits, or numbers.
         is_bidirectional: Whether each layer also reads from the end.
         pooling: How steps become one answer; None where each step has its own.
         dropout: Share of units that training hides, between layers and before the answer.
-        input_noise: Standard deviation of noise on the scaled features while training.
+        input_noise: Standard deviation of noise on the scaled features while training, at each step
+            anew.
+        level_noise: That of noise which is the same at all steps of a sequence, for each feature.
     """
 
     task: SequenceTask
@@ -33,10 +36,12 @@ class SequenceConfig:
     cell: Cell = "lstm"
     hidden_size: int = 64
     num_layers: int = 1
+    num_members: int = 1
     is_bidirectional: bool = True
     pooling: Pooling | None = "mean"
     dropout: float = 0.3
     input_noise: float = 0.0
+    level_noise: float = 0.0
 
     @property
     def num_inputs(self) -> int:

@@ -14,7 +14,9 @@ from models.sequences.training import SequenceTraining
 _FEW, _MANY = 500, 5000
 _SMALL, _MIDDLE, _LARGE = 32, 64, 128
 _SMALL_BATCH, _LARGE_BATCH = 32, 128
-_NOISE_OF_FEW, _NOISE = 0.1, 0.2
+_MEMBERS = 3
+_INPUT_NOISE, _LEVEL_NOISE = 0.4, 0.5
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 20, 400, 3000
 _LENGTH_HEADROOM = 2
 _ASKED_FOR = "as asked for"
 
@@ -32,7 +34,9 @@ def choose_config(items: ExampleSet, wanted: dict[str, Any]) -> SequenceConfig:
         "hidden_size": _SMALL if is_few else _MIDDLE if count < _MANY else _LARGE,
         "num_layers": 1 if is_few else 2,
         "pooling": None if items.task == "tag" else "attention",
-        "input_noise": _NOISE_OF_FEW if is_few else _NOISE,
+        "num_members": _MEMBERS,
+        "input_noise": _INPUT_NOISE,
+        "level_noise": _LEVEL_NOISE,
     }
     return SequenceConfig(
         task=items.task,
@@ -51,9 +55,10 @@ def choose_training(items: ExampleSet, wanted: dict[str, Any]) -> SequenceTraini
         items: What to learn from.
         wanted: Fields of ``SequenceTraining`` by name.
     """
-    is_many = len(items.examples) >= _MANY
-    suitable = {"batch_size": _LARGE_BATCH if is_many else _SMALL_BATCH}
-    return SequenceTraining(**(suitable | wanted))
+    count = len(items.examples)
+    batch_size = wanted.get("batch_size", _LARGE_BATCH if count >= _MANY else _SMALL_BATCH)
+    max_steps = min(max(_PASSES * count // batch_size, _FEWEST_STEPS), _MOST_STEPS)
+    return SequenceTraining(**({"batch_size": batch_size, "max_steps": max_steps} | wanted))
 
 
 def max_length(items: ExampleSet) -> int:
@@ -78,15 +83,24 @@ def list_reasons(
         "num_layers": (str(config.num_layers), f"for {count}: 1 below {_FEW}, else 2"),
         "pooling": (config.pooling or "none", _pooling_reason(items)),
         "dropout": (f"{config.dropout:g}", "the usual one"),
-        "input_noise": (f"{config.input_noise:g}", f"for {count}: against learning by heart"),
+        "num_members": (f"{config.num_members} networks", "their mean errs less"),
+        "input_noise": (f"{config.input_noise:g}", "at each step, against learning by heart"),
+        "level_noise": (f"{config.level_noise:g}", "on whole sequences, as other sources differ"),
         "batch_size": (f"{options.batch_size} sequences", f"for {count}"),
         "held_back_share": (
             f"{options.held_back_share:g}",
             "to stop in time and to calibrate; alike shares of each answer",
         ),
-        "max_steps": (f"{options.max_steps} steps", "at most; held-back sequences tell when"),
+        "max_steps": (
+            f"{options.max_steps} steps",
+            f"{_PASSES} passes, {_FEWEST_STEPS} to {_MOST_STEPS} steps; the best look is kept",
+        ),
     }
-    names = {"is_bidirectional": "directions", "held_back_share": "held back"}
+    names = {
+        "is_bidirectional": "directions",
+        "held_back_share": "held back",
+        "num_members": "members",
+    }
     return [
         Reason(
             names.get(name, name.replace("_", " ")), value, _ASKED_FOR if name in wanted else why

@@ -1,4 +1,4 @@
-"""The network: scaled features, recurrent layers, pooling over valid steps, one linear answer."""
+"""The network: scaled features, members that answer each for itself, and their mean."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from models.network import pick
-from models.recurrent import RecurrentLayer, num_states
 from models.sequences.config import SequenceConfig
+from models.sequences.member import SequenceMember
 
 _LARGEST_INPUT = 10.0
 
@@ -30,40 +29,6 @@ class Scaling(NamedTuple):
     target_std: Tensor
 
 
-class Pool(nn.Module):
-    """Makes one vector of the steps of each row, of the valid ones alone."""
-
-    def __init__(self, config: SequenceConfig, size: int) -> None:
-        super().__init__()
-        self.kind = config.pooling
-        self.hidden_size = config.hidden_size
-        if self.kind == "attention":
-            self.hidden = nn.Linear(size, config.hidden_size)
-            self.score = nn.Linear(config.hidden_size, 1, bias=False)
-
-    @override
-    def forward(self, encoded: Tensor, lengths: Tensor) -> Tensor:
-        """Map ``(time, batch, size)`` to ``(batch, size)``.
-
-        The weights of attention are a softmax of ``score(tanh(hidden(step)))`` (Yang et al. 2016,
-        Hierarchical Attention Networks for Document Classification, equations 5 to 7).
-        """
-        time, batch = encoded.shape[:2]
-        steps = torch.arange(time, device=encoded.device)
-        is_valid = (steps[:, None] < lengths).unsqueeze(-1)  # (time, batch, 1)
-        if self.kind == "last":
-            rows = torch.arange(batch, device=encoded.device)
-            last = pick(encoded[..., : self.hidden_size], (lengths - 1) * batch + rows)
-            return torch.cat([last, encoded[0, :, self.hidden_size :]], -1)
-        if self.kind == "max":
-            return encoded.masked_fill(~is_valid, -torch.inf).amax(0)
-        if self.kind == "mean":
-            return torch.where(is_valid, encoded, 0.0).sum(0) / lengths.unsqueeze(-1)
-        scores: Tensor = self.score(self.hidden(encoded).tanh())
-        scores = scores.masked_fill(~is_valid, -torch.inf)
-        return (scores.softmax(0) * encoded).sum(0)
-
-
 class SequenceNetwork(nn.Module):
     """Classifies, regresses or tags sequences of different lengths; raw numbers in, answers out."""
 
@@ -79,20 +44,7 @@ class SequenceNetwork(nn.Module):
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
         self.config = config
-        directions = 2 if config.is_bidirectional else 1
-        size = directions * config.hidden_size
-        self.layers = nn.ModuleList(
-            RecurrentLayer(
-                config.cell,
-                config.num_inputs if number == 0 else size,
-                config.hidden_size,
-                is_bidirectional=config.is_bidirectional,
-            )
-            for number in range(config.num_layers)
-        )
-        self.pool = Pool(config, size) if config.pooling else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.answer = nn.Linear(size, config.num_outputs)
+        self.members = nn.ModuleList(SequenceMember(config) for _ in range(config.num_members))
         num_features, num_targets = len(config.features), len(config.targets)
         self.register_buffer("centre", torch.zeros(num_features))
         self.register_buffer("unit", torch.ones(num_features))
@@ -102,6 +54,10 @@ class SequenceNetwork(nn.Module):
         self.register_buffer("target_mean", torch.zeros(num_targets))
         self.register_buffer("target_std", torch.ones(num_targets))
         self.register_buffer("temperature", torch.ones(()))
+
+    def list_members(self) -> list[SequenceMember]:
+        """Return the members as what they are."""
+        return [member for member in self.members if isinstance(member, SequenceMember)]
 
     def set_scaling(self, scaling: Scaling) -> None:
         """Take over what ``models.sequences.scaling`` found in the training data."""
@@ -126,44 +82,64 @@ class SequenceNetwork(nn.Module):
         return {"probabilities": (raw / self.temperature).softmax(-1)}
 
     def score(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return logits, or standardised numbers, of shape and for inputs as in ``forward``."""
-        lengths = inputs["sequence_lens"]
-        encoded = self._scale(inputs["sequence"]).transpose(0, 1)  # (time, batch, num_inputs)
-        for number, layer in enumerate(self.layers):
-            outputs, _ = layer(encoded, lengths, self._zero_state(lengths))
-            encoded = outputs if number == 0 else encoded + outputs
-            encoded = self.dropout(encoded)
-        # (batch, time, size) to tag, else (batch, size)
-        pooled = self.pool(encoded, lengths) if self.pool else encoded.transpose(0, 1)
-        scores: Tensor = self.answer(pooled)
-        return scores
+        """Return the mean over the members of ``score_members``."""
+        return self.score_members(inputs).mean(0)
+
+    def score_members(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return logits, or standardised numbers, of each member.
+
+        In training, each member reads with noise of its own.
+
+        Args:
+            inputs: As in ``forward``.
+
+        Returns:
+            ``(num_members, ...)``, the rest shaped as in ``forward``.
+        """
+        scaled, lengths = self._scale(inputs["sequence"]), inputs["sequence_lens"]
+        if not self.training:
+            read = self._fill(scaled)
+            return torch.stack([member(read, lengths) for member in self.members])
+        noisy = [self._fill(self._disturb(scaled)) for _ in self.members]
+        pairs = zip(self.members, noisy, strict=True)
+        return torch.stack([member(read, lengths) for member, read in pairs])
 
     def _scale(self, sequence: Tensor) -> Tensor:
-        is_missing = sequence.isnan()
+        """Return scaled features ``(batch, time, num_features)``, NaN where missing."""
         ratio = (sequence - self.centre) / self.unit
         squeezed = ratio.sign() * (1 + ratio.abs()).log()
         scaled = (torch.where(self.is_heavy, squeezed, ratio) - self.mean) / self.std
-        scaled = scaled.clamp(-_LARGEST_INPUT, _LARGEST_INPUT)
-        if self.training and self.config.input_noise:
-            scaled = scaled + self.config.input_noise * torch.randn_like(scaled)
-        scaled = torch.where(is_missing, 0.0, scaled)
+        return scaled.clamp(-_LARGEST_INPUT, _LARGEST_INPUT)
+
+    def _disturb(self, scaled: Tensor) -> Tensor:
+        """Add noise, at each step and to the level of each feature, as other sources would."""
+        levels = self.config.level_noise * torch.randn_like(scaled[:, :1])
+        return scaled + levels + self.config.input_noise * torch.randn_like(scaled)
+
+    def _fill(self, scaled: Tensor) -> Tensor:
+        """Return what a member reads, time first: zero for gaps, and their indicators."""
+        is_missing = scaled.isnan()
+        filled = torch.where(is_missing, 0.0, scaled)
         gaps = [number for number, has_gaps in enumerate(self.config.has_gaps) if has_gaps]
         indicators = [is_missing[..., number : number + 1].float() for number in gaps]
-        return torch.cat([scaled, *indicators], -1) if indicators else scaled
-
-    def _zero_state(self, lengths: Tensor) -> tuple[Tensor, ...]:
-        directions = 2 if self.config.is_bidirectional else 1
-        shape = (directions, lengths.shape[0], self.config.hidden_size)  # len() would fix the size
-        return (torch.zeros(shape, device=lengths.device),) * num_states(self.config.cell)
+        read = torch.cat([filled, *indicators], -1) if indicators else filled
+        return read.transpose(0, 1)  # (time, batch, num_inputs)
 
 
 def answer_loss(network: SequenceNetwork, batch: dict[str, Tensor]) -> Tensor:
     """Return the mean loss of a batch of ``stack_examples``.
 
     The cross-entropy of the true classes, without the temperature, over sequences or over tagged
-    steps; the squared error of standardised targets where the task is to regress.
+    steps; the squared error of standardised targets where the task is to regress. In training it is
+    the mean of the members' own losses: each learns to answer alone, and their mean errs less.
     """
-    scores, answer = network.score(batch), batch["answer"]
+    if not network.training:
+        return _loss(network, network.score(batch), batch["answer"])
+    losses = [_loss(network, scores, batch["answer"]) for scores in network.score_members(batch)]
+    return torch.stack(losses).mean()
+
+
+def _loss(network: SequenceNetwork, scores: Tensor, answer: Tensor) -> Tensor:
     if network.config.task == "regress":
         wanted = (answer - network.target_mean.double()) / network.target_std.double()
         return functional.mse_loss(scores, wanted.float())

@@ -12,7 +12,7 @@ from typing_extensions import override
 from models.sequences.examples import ExampleSet, stack_examples
 from models.sequences.network import SequenceNetwork, answer_loss
 
-_RATE_FACTOR = 0.5
+_WARM_UP_SHARE = 0.1
 _VALIDATION_BATCH = 256
 
 
@@ -23,7 +23,7 @@ class SequenceTraining:
     Attributes:
         max_steps: Optimiser steps, fewer if the held-back sequences stop improving.
         batch_size: Sequences in a step.
-        learning_rate: At first; halved each time the held-back loss rests for half of ``patience``.
+        learning_rate: Peak of the one-cycle schedule.
         weight_decay: That of AdamW.
         steps_per_check: Steps between two looks at the held-back sequences.
         patience: Looks without improvement after which training stops.
@@ -138,10 +138,13 @@ class SequenceModule(LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=_RATE_FACTOR, patience=max(1, options.patience // 2 - 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            options.learning_rate,
+            total_steps=max(options.max_steps, 2),
+            pct_start=_WARM_UP_SHARE,
         )
         return {
             "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "monitor": "validation_loss"},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }

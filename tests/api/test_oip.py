@@ -107,6 +107,16 @@ async def test_config_leaves_the_batch_out(client: AsyncClient) -> None:
     assert (sequence_lens["optional"], sequence_lens["dims"]) == (True, [1])
 
 
+@pytest.mark.parametrize(("cap", "preferred"), [(None, []), (8, [8]), (16, [])])
+async def test_config_prefers_the_size_beyond_which_nothing_is_gained(
+    client: AsyncClient, runners: FakeRunners, cap: int | None, preferred: list[int]
+) -> None:
+    if cap is not None:
+        runners.batch_size_caps["monthly", 1] = cap
+    content = (await client.get(f"{MODEL}/versions/1/config")).json()
+    assert content["dynamic_batching"]["preferred_batch_size"] == preferred
+
+
 @pytest.mark.parametrize(
     ("path", "versions"),
     [

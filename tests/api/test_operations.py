@@ -104,6 +104,21 @@ async def test_model_tells_card_accuracy_and_limits(client: AsyncClient) -> None
     assert model["limits"]["max_series"] == 1000
 
 
+async def test_model_tells_how_many_series_share_a_run(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
+    unknown = (await client.get("/v1/models/monthly")).json()["batching"]
+    runners.batch_size_caps["monthly", 2] = 8
+    known = (await client.get("/v1/models/monthly")).json()["batching"]
+    other = (await client.get("/v1/models/monthly/versions/1")).json()["batching"]
+    sizes = {"max_batch_size": 16, "max_batch_steps": 32_768}
+    assert (unknown, known) == (
+        sizes | {"batch_size_cap": None},
+        sizes | {"batch_size_cap": 8},
+    )
+    assert other["batch_size_cap"] is None
+
+
 async def test_version_that_did_not_load_tells_why(client: AsyncClient) -> None:
     model = (await client.get("/v1/models/monthly/versions/3")).json()
     assert (model["is_ready"], model["card"]) == (False, None)

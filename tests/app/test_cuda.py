@@ -1,5 +1,6 @@
 """The engine on a GPU; run by ``pytest -m gpu`` on a machine that has one."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 
 from app.artifact.directory import MODEL_FILE
 from app.artifact.golden_case import relative_error
+from app.errors import OutOfMemoryError
+from app.runner.buckets import Buckets
 from app.runner.engine import OrtEngine, cuda_is_usable
 from app.runner.loading import load_engine
+from app.runner.page_locking import lock_pages, make_buffer
 from app.tensors import Tensors
 from tests.plain_models import lstm_model
 from tests.tiny_artifact import tiny_artifact
@@ -68,3 +72,52 @@ def test_row_alone_equals_the_row_in_a_batch(model: bytes) -> None:
         }
         single = engine.run(alone, ["quantiles"])["quantiles"]
         assert relative_error(single, together[row : row + 1]) < RELATIVE_LIMIT
+
+
+def test_bound_runs_equal_plain_runs_in_every_size(model: bytes) -> None:
+    plain, bound = (
+        OrtEngine.from_bytes(model, "cuda"),
+        load_engine(model, "cuda", has_bindings=True),
+    )
+    for rows, time in ((3, 20), (64, 48), (1, 1), (17, 33)):
+        batch = ragged_batch(rows, time)
+        got, want = (engine.run(batch, ["quantiles"])["quantiles"] for engine in (bound, plain))
+        assert relative_error(got, want) < RELATIVE_LIMIT
+
+
+def test_memory_is_locked_in_its_place(model: bytes) -> None:
+    OrtEngine.from_bytes(model, "cuda")
+    assert lock_pages(make_buffer(100_000))
+
+
+def test_run_that_is_padded_to_a_bucket_gives_the_same_numbers(model: bytes) -> None:
+    engine = OrtEngine.from_bytes(model, "cuda")
+    batch, buckets = ragged_batch(13, 37), Buckets(engine.interface, 64)
+    padded = buckets.cut(engine.run(buckets.pad(batch), ["quantiles"]), batch)["quantiles"]
+    assert relative_error(padded, engine.run(batch, ["quantiles"])["quantiles"]) < RELATIVE_LIMIT
+
+
+def test_runs_at_the_same_time_give_their_own_numbers(model: bytes) -> None:
+    engine = load_engine(model, "cuda", has_bindings=True)
+    batches = [ragged_batch(1 + n, 5 + n) for n in range(24)]
+    with ThreadPoolExecutor(2) as threads:
+        got = list(threads.map(lambda batch: engine.run(batch, ["quantiles"]), batches))
+    for batch, own in zip(batches, got, strict=True):
+        want = engine.run(batch, ["quantiles"])["quantiles"]
+        assert relative_error(own["quantiles"], want) < RELATIVE_LIMIT
+
+
+def test_limit_of_memory_is_told_as_such_and_smaller_runs_go_on() -> None:
+    engine = load_engine(lstm_model(), "cuda", gpu_mem_limit_bytes=32 * 2**20)
+    (spec,) = engine.interface.required_inputs
+
+    def inputs(rows: int, time: int) -> Tensors:
+        sizes = {"batch": rows, "time": time}
+        shape = [sizes[n] if isinstance(n, str) else n for n in spec.shape]
+        lengths = np.full(rows, time, np.int32)
+        return {spec.name: np.ones(shape, np.float32), str(engine.interface.lengths): lengths}
+
+    outputs = [output.name for output in engine.interface.outputs]
+    with pytest.raises(OutOfMemoryError):
+        engine.run(inputs(20_000, 500), outputs)
+    assert engine.run(inputs(2, 5), outputs)

@@ -139,6 +139,14 @@ class FailingSession:
         ("BFCArena::AllocateRawInternal Failed to allocate memory for 9 bytes", OutOfMemoryError),
         ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc", OutOfMemoryError),
         ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", OutOfMemoryError),
+        (
+            "BFCArena: Available memory of 16 is smaller than requested bytes of 32",
+            OutOfMemoryError,
+        ),
+        (
+            "CUDNN failure 4004: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0",
+            OutOfMemoryError,
+        ),
         ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", DeviceLostError),
         ("CUDA failure 719: unspecified launch failure ; GPU=0", DeviceLostError),
         ("CUDA failure 98: invalid device function ; GPU=0", EngineError),

@@ -307,6 +307,17 @@ async def test_sequence_whose_runner_is_down_is_not_sent_to_another(
     assert {type(answer) for answer in answers} == {dict, ModelNotReadyError}
 
 
+async def test_most_rows_of_the_next_run_come_with_the_beat(
+    tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    async with runner(tmp_path / "r", ort_engine) as server, connected(tmp_path / "r") as pool:
+        before = pool.batch_size_cap(*KEY)
+        server.beat()
+        await until(lambda: pool.batch_size_cap(*KEY) is not None)
+        known = pool.batch_size_cap(*KEY)
+    assert (before, known) == (None, LIMITS.max_batch_size)
+
+
 async def test_statistics_are_those_of_all_runners(tmp_path: Path, ort_engine: OrtEngine) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     async with AsyncExitStack() as stack:

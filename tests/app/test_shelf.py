@@ -25,10 +25,12 @@ from app.model_config import LabelChange, ModelConfig
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Engine
 from app.runner.memory import load_first
+from app.runner.place import Gpu
 from app.runner.polling import Poller, recall_stamps
 from app.runner.queue import BatchLimits, PendingRequest, Terms
 from app.runner.repository import Repository
 from app.runner.shelf import ModelShelf
+from tests.e2e.gpu_runner import load_as_on_cuda
 from tests.tiny_artifact import tiny_artifact
 from tests.waiting import until
 
@@ -385,6 +387,51 @@ def test_model_of_a_wrong_config_is_refused_at_the_start(
     (model,) = loaded.models
     assert model.engine is None
     assert "runs on the CPU" in model.reason
+
+
+def second_of_two_gpus(models: Path) -> Repository:
+    return Repository(models, "cuda", gpu=Gpu(1, 2), load=load_as_on_cuda)
+
+
+async def serve_on_cuda(models: Path, tmp_path: Path) -> ModelShelf:
+    repository = second_of_two_gpus(models)
+    memory = tmp_path / "memory"
+    shelf = ModelShelf(
+        repository, _batcher, limits_of=_limits_of, memory=memory, retire_after_s=0.0
+    )
+    await shelf.put(repository.load("tiny"))
+    return shelf
+
+
+async def test_model_of_other_gpus_is_listed_without_versions(models: Path, tmp_path: Path) -> None:
+    configure(models, "devices = [0]")
+    async with await serve_on_cuda(models, tmp_path) as shelf:
+        assert [model.versions for model in shelf.listed()] == [[]]
+        with pytest.raises(ModelNotFoundError):
+            shelf.find("tiny", 1)
+        await shelf.load("tiny")
+        await shelf.label("tiny", LabelChange("stable", 1))
+        (again,) = load_first(second_of_two_gpus(models), tmp_path / "memory")
+        assert (again.models, again.config.labels) == ((), {"stable": 1})
+        await shelf.unload("tiny")
+        assert shelf.listed() == []
+
+
+async def test_model_moves_to_another_gpu_and_back(models: Path, tmp_path: Path) -> None:
+    async with await serve_on_cuda(models, tmp_path) as shelf:
+        assert shelf.find("tiny", 1).engine.device == "cuda"
+        configure(models, "devices = [0]")
+        await shelf.load("tiny")
+        assert shelf.models() == []
+        configure(models, "devices = [0, 1]")
+        await shelf.load("tiny")
+        assert [model.model_version for model in shelf.models()] == [1]
+
+
+def test_gpu_that_is_not_there_refuses_the_model(models: Path) -> None:
+    configure(models, "devices = [2]")
+    (model,) = second_of_two_gpus(models).load("tiny").models
+    assert model.reason == "config.toml: devices: there is no GPU 2, the last one here is 1"
 
 
 async def test_limits_change_under_the_same_engine(shelf: ModelShelf, models: Path) -> None:

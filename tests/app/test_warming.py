@@ -50,6 +50,14 @@ def test_short_and_long_rows_are_run_from_one_to_the_cap() -> None:
     ]
 
 
+def test_rows_that_the_steps_allow_are_rounded_to_a_bucket() -> None:
+    engine = FakeEngine()
+    engine.interface = replace(INTERFACE, max_time=4)
+    limits = replace(LIMITS, max_batch_size=16, max_batch_steps=20, has_buckets=True)
+    warm_up(engine, limits, budget_s=30)
+    assert [rows for rows, length in engine.shapes if length == 4] == [1, 2, 4, 8]
+
+
 def test_run_that_would_end_too_late_is_left_out() -> None:
     clock = ManualClock()
     engine = SlowEngine(clock)

@@ -85,13 +85,13 @@ async def serving_at_full_speed(
 
 @asynccontextmanager
 async def serving_container(
-    environment: Mapping[str, str], *options: str
+    environment: Mapping[str, str], *options: str, module: str = "app"
 ) -> AsyncIterator[Service]:
     """Run what the image runs, with variables as a platform sets them, until the block ends."""
     foreign = ("GATECAST_", "AIP_", "SM_", "SAGEMAKER_", "DEEPAR_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "serve", *options,
+        sys.executable, "-m", module, "serve", *options,
         stdout=asyncio.subprocess.PIPE,
         env={**inherited, **environment},
     )  # fmt: skip

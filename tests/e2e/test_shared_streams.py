@@ -70,8 +70,8 @@ async def test_services_share_streams_and_outlive_one_another_and_redis(
     ):
         won: dict[int, float] = {}
         async with Client(first.port) as here, Client(first.port) as beside:
-            body = json.dumps({"target": history}).encode()
-            assert (await here.send("PUT", STREAM, body, JSON)).status == 201
+            made = json.dumps({"target": history}).encode()
+            assert (await here.send("PUT", STREAM, made, JSON)).status == 201
             rivals = (here, 0.25), (beside, 0.5), (there, 0.75)
             await asyncio.gather(*(race(client, offset, won) for client, offset in rivals))
             history += [won[step] for step in sorted(won)]

@@ -21,7 +21,7 @@ from tests.sequence_models import FEATURES, untrained
 
 POOLINGS = ("last", "mean", "max", "attention")
 CASES: dict[str, dict[str, Any]] = {
-    "regress": {"task": "regress", "cell": "gru", "pooling": "attention"},
+    "regress": {"task": "regress", "cell": "gru", "pooling": "attention", "num_members": 2},
     "tag": {"task": "tag", "num_layers": 2},
 }
 MORE_CASES: dict[str, dict[str, Any]] = {
@@ -30,6 +30,7 @@ MORE_CASES: dict[str, dict[str, Any]] = {
         "cell": cell,
         "pooling": pooling,
         "is_bidirectional": is_bidirectional,
+        "num_members": 2 if is_bidirectional else 1,
     }
     for cell in ("lstm", "gru")
     for pooling in POOLINGS
@@ -65,10 +66,18 @@ def test_bidirectional_layer_is_one_node() -> None:
     assert directions == [b"bidirectional", b"bidirectional"]
 
 
+def test_members_are_layers_of_one_file() -> None:
+    _, model, _ = exported("regress")
+    nodes = [node for node in load_graph(model).graph.node if node.op_type == "GRU"]
+    card = OrtEngine.from_bytes(model, "cpu").sequence_card
+    assert len(nodes) == card.num_members * card.num_layers == 2
+
+
 def test_card_tells_what_the_service_needs() -> None:
     card = OrtEngine.from_bytes(exported("tag")[1], "cpu").sequence_card
     assert (card.task, card.classes, card.features) == ("tag", ("a", "b", "c"), FEATURES)
     assert (card.max_length, card.pooling, card.is_bidirectional) == (12, None, True)
+    assert card.num_members == 1
     assert card.temperature == pytest.approx(1.7)
 
 

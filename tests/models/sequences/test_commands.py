@@ -13,7 +13,7 @@ from models.sequences.commands import score
 from models.train_command import train
 from tests.models.sequences.made_up import write_waves
 
-TINY = ["--hidden-size", "8", "--num-layers", "1", "--held-back-share", "0.25"]
+TINY = ["--hidden-size", "8", "--num-layers", "1", "--members", "1", "--held-back-share", "0.25"]
 
 
 def run_train(data: Path, output: Path, task: str, *options: str) -> str:
@@ -59,10 +59,12 @@ def test_what_can_be_learned_is_learned(
 
 def test_checkpoint_holds_everything(waves: Path, tmp_path: Path) -> None:
     options = ["--cell", "gru", "--forwards", "--pooling", "max", "--description", "of waves"]
+    options += ["--members", "2", "--level-noise", "0.2"]
     run_train(waves, tmp_path / "run", "classify", "--max-steps", "2", *options)
     checkpoint = load_sequence_checkpoint(tmp_path / "run")
     config = checkpoint.network.config
     assert (config.cell, config.is_bidirectional, config.pooling) == ("gru", False, "max")
+    assert (config.num_members, config.level_noise) == (2, 0.2)
     assert (config.classes, checkpoint.description) == (("fast", "slow"), "of waves")
     assert checkpoint.max_length == 2 * 20
     assert checkpoint.training.num_series == 48

@@ -47,3 +47,25 @@ def test_scaling_tells_heavy_tails_from_others() -> None:
     assert scaling.is_heavy.tolist() == [False, True, False]
     assert scaling.centre[0] == pytest.approx(np.nanmean(values[:, 0]))
     assert scaling.unit[2] == 1
+
+
+def test_feature_that_is_mostly_one_value_is_scaled_by_the_others() -> None:
+    column = np.full(400, 2.0)
+    column[::40] = [1, 3, 5, 7, 9, 1, 3, 5, 7, 9]
+    items = ExampleSet("classify", (Example("i", column[:, None], np.array(0)),), ("a",))
+    scaling = find_scaling(items)
+    assert not scaling.is_heavy[0]
+    assert scaling.centre[0] == 2
+    assert scaling.unit[0] == pytest.approx(np.sqrt(np.mean((np.arange(1, 10, 2) - 2) ** 2)))
+
+
+def test_rare_values_of_heavy_tails_are_squeezed() -> None:
+    random = np.random.default_rng(0)
+    column = np.zeros(4000)
+    column[::10] = np.exp(random.normal(0, 3, 400))
+    items = ExampleSet("classify", (Example("i", column[:, None], np.array(0)),), ("a",))
+    scaling = find_scaling(items)
+    squeezed = np.log1p(column[::10] / float(scaling.unit[0]))
+    assert scaling.is_heavy[0]
+    assert (scaling.centre[0], scaling.mean[0]) == (0, 0)
+    assert scaling.std[0] == pytest.approx(np.sqrt(np.mean(squeezed**2)), rel=1e-6)

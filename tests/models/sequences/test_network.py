@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from models.sequences.config import SequenceConfig
-from models.sequences.network import Pool, SequenceNetwork
+from models.sequences.member import Pool
+from models.sequences.network import SequenceNetwork, answer_loss
 from tests.sequence_models import untrained
 
 SEQUENCE = torch.tensor([[[110.0, 4.0, 1.4], [90.0, -50.0, torch.nan], [0.0, 0.0, 0.0]]])
@@ -57,7 +58,8 @@ def test_padding_changes_nothing(task: str, junk: float) -> None:
 
 
 def test_gap_has_its_indicator_and_counts_as_the_mean() -> None:
-    scaled = untrained("tag").network._scale(SEQUENCE)
+    network = untrained("tag").network
+    scaled = network._fill(network._scale(SEQUENCE)).transpose(0, 1)
     assert scaled.shape[-1] == 5
     np.testing.assert_allclose(scaled[0, 0], [0.5, 0.639, -1.0, 0, 0], atol=1e-3)
     assert scaled[0, 1, [2, 4]].tolist() == [0, 1]
@@ -86,6 +88,48 @@ def test_temperature_flattens_and_keeps_the_order() -> None:
 def test_layers_read_in_both_directions() -> None:
     def sizes(**overrides: Any) -> int:
         network: SequenceNetwork = untrained("classify", **overrides).network
-        return network.answer.in_features
+        return network.list_members()[0].answer.in_features
 
     assert (sizes(), sizes(is_bidirectional=False)) == (12, 6)
+
+
+def test_answer_is_that_of_the_mean_logits_of_the_members() -> None:
+    network = untrained("classify", num_members=3).network
+    inputs = {"sequence": SEQUENCE, "sequence_lens": torch.tensor([3], dtype=torch.int32)}
+    with torch.inference_mode():
+        logits = network.score_members(inputs)
+        probabilities = network(inputs)["probabilities"]
+    assert logits.shape == (3, 1, 3)
+    assert (logits[0] - logits[1]).abs().max() > 0.01
+    expected = (logits.mean(0) / network.temperature).softmax(-1)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
+
+
+def test_each_member_learns_to_answer_alone() -> None:
+    network = untrained("regress", num_members=2, input_noise=0.0, dropout=0.0).network.train()
+    answer = torch.tensor([[58.0, 42.0]], dtype=torch.float64)  # 1 and -1, standardised
+    lengths = torch.tensor([3], dtype=torch.int32)
+    batch = {"sequence": SEQUENCE, "sequence_lens": lengths, "answer": answer}
+    with torch.inference_mode():
+        scores = network.score_members(batch)
+        loss = answer_loss(network, batch)
+    errors = (scores - torch.tensor([[1.0, -1.0]])) ** 2
+    assert float(loss) == pytest.approx(float(errors.mean()), rel=1e-5)
+
+
+def test_level_noise_is_the_same_at_all_steps_of_a_sequence() -> None:
+    network = untrained("tag", level_noise=1.0).network
+    scaled = torch.zeros(2, 5, 3)
+    torch.manual_seed(5)
+    noise = network._disturb(scaled)
+    assert torch.equal(noise, noise[:, :1].expand_as(noise))
+    assert noise[:, 0].unique().numel() == 6
+
+
+def test_noise_disturbs_training_alone() -> None:
+    network = untrained("classify", level_noise=0.5, input_noise=0.4, dropout=0.0).network
+    inputs = {"sequence": SEQUENCE, "sequence_lens": torch.tensor([3], dtype=torch.int32)}
+    with torch.inference_mode():
+        assert torch.equal(network.score(inputs), network.score(inputs))
+        network.train()
+        assert not torch.equal(network.score(inputs), network.score(inputs))
