@@ -41,6 +41,6 @@ def _weekly_means(daily: pd.DataFrame, name: str) -> pd.Series:
 
 def _between_known(values: pd.Series) -> FloatArray:
     """Return ``values`` from the first to the last known one."""
-    numbers = values.to_numpy(dtype=np.float64)
+    numbers: FloatArray = values.to_numpy(dtype=np.float64)
     known = np.flatnonzero(~np.isnan(numbers))
     return numbers[known[0] : known[-1] + 1]
