@@ -6,10 +6,11 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from app.artifact.card import Card
 from app.artifact.directory import MODEL_FILE
@@ -238,10 +239,7 @@ class OrtEngine:
         if not inputs.keys() >= self.interface.state_names:
             feeds = self.interface.initial_states(self.interface.rows_of(inputs)) | inputs
         try:
-            if self._bindings is not None and Bindings.fit(self.interface):
-                ran = self._bindings.run(feeds, outputs, self.interface)
-            else:
-                ran = self._session.run(list(outputs), feeds)
+            ran = self._run_session(feeds, outputs)
         except Exception as error:  # ONNX Runtime's exceptions share no base
             raise _run_error(error) from error
         results = dict(zip(outputs, ran, strict=True))
@@ -249,6 +247,11 @@ class OrtEngine:
             if not np.isfinite(results[name]).all():
                 raise ModelOutputError("the model gave numbers that are not finite")
         return results
+
+    def _run_session(self, feeds: Tensors, outputs: Sequence[str]) -> list[NDArray[Any]]:
+        if self._bindings is not None and Bindings.fit(self.interface):
+            return self._bindings.run(feeds, outputs, self.interface)
+        return cast("list[NDArray[Any]]", self._session.run(list(outputs), feeds))
 
     def check_golden_case(self) -> None:
         """Replay the golden case on this device.
