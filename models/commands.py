@@ -119,6 +119,11 @@ class ColumnNames(click.ParamType[tuple[str, ...]]):
     "search_steps",
     help="Find a number of steps up to --max-steps on held-back windows, or take them all.",
 )
+@click.option(
+    "--calibration-windows",
+    type=_POSITIVE,
+    help="Horizons at the end to measure on how wide intervals must be, by a trial training.",
+)
 @click.option("--batch-size", type=_POSITIVE, help="Series in a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Its peak.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")

@@ -20,6 +20,7 @@ _LEAST_BATCH = 4
 _DAYS_IN_A_WEEK = 7
 _SEASONS_OF_DAYS = range(12, 49)
 _LEAST_WEEKS = 5
+_LEAST_SEASONS = 2
 _IDENTITY_SHARE = 2.0
 
 
@@ -40,6 +41,7 @@ class Recipe:
         anchor_share: As in ``NetworkConfig``.
         anchor_smoothing: As in ``NetworkConfig``.
         width: As in ``NetworkConfig``.
+        dropout: As in ``NetworkConfig``.
     """
 
     longest_season: float
@@ -54,6 +56,7 @@ class Recipe:
     anchor_share: float = 0.0
     anchor_smoothing: float = 0.9
     width: float = 1.0
+    dropout: float = 0.1
 
 
 _RECIPES = (
@@ -64,7 +67,8 @@ _RECIPES = (
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
     Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
     Recipe(48, (2, 2), 0.05, 0.0, 100, 2, level_smoothing=0.03),  # hours of a day
-    Recipe(53, (2, 2), 0.05, 0.0, 200, 2),  # weekly
+    # weekly
+    Recipe(53, (2, 2), 0.05, 0.05, 200, 4, anchor_share=0.6, anchor_smoothing=0.5, dropout=0.2),
     # hours of a week
     Recipe(float("inf"), (2, 2), 0.05, 0.0, 100, 2, half_life=0.7, level_smoothing=0.03),
 )
@@ -76,12 +80,16 @@ def choose_recipe(season: int) -> Recipe:
 
 
 def choose_season(items: SeriesSet) -> int:
-    """Return the season to follow: a week in place of a day where most series show enough weeks."""
+    """Return the season to follow, that of ``items`` where most series show two of it, else none.
+
+    For hours it is a week in place of a day where most show enough weeks.
+    """
+    length = float(np.median([len(item.target) for item in items.series]))
     week = _DAYS_IN_A_WEEK * items.season
     is_within_days = items.freq is not None and items.freq.lstrip("0123456789") in {"h", "min"}
-    lengths = [len(item.target) for item in items.series]
-    is_long = float(np.median(lengths)) >= _LEAST_WEEKS * week
-    return week if is_within_days and items.season in _SEASONS_OF_DAYS and is_long else items.season
+    if is_within_days and items.season in _SEASONS_OF_DAYS and length >= _LEAST_WEEKS * week:
+        return week
+    return items.season if length >= _LEAST_SEASONS * items.season else 1
 
 
 def choose_options(
@@ -134,6 +142,7 @@ def choose_config(
         "anchor_share": recipe.anchor_share,
         "anchor_smoothing": recipe.anchor_smoothing,
         "width": recipe.width,
+        "dropout": recipe.dropout,
         "transform": "identity" if items.has_negative_values else "both",
         "is_nonnegative": not items.has_negative_values,
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
-import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -20,13 +19,15 @@ from rich.console import Console
 
 from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
+from models.calibration import measure_width
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
 from models.interruption import Interruption
 from models.network import Member
 from models.processes import ALONE, Processes
 from models.progress import Check, LearningCurve, ProgressLine
-from models.series import FloatArray, SeriesSet
+from models.series import SeriesSet
+from models.standardising import standardise_covariates
 from models.training import TrainingModule, TrainingOptions
 
 _GRADIENT_CLIP = 1.0
@@ -78,6 +79,16 @@ class Place:
     processes: Processes = ALONE
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """How all members are trained: on what, for how many steps, from what weights."""
+
+    items: SeriesSet
+    options: TrainingOptions
+    steps: tuple[int, ...]
+    starts: tuple[Member | None, ...]
+
+
 def fit_forecaster(
     items: SeriesSet,
     config: NetworkConfig,
@@ -108,23 +119,49 @@ def fit_forecaster(
         member.transform: _search(items, member, options, place, first)
         for member, first in zip(config.members[: len(config.axes)], starts, strict=False)
     }
-    networks, curves, steps = [], [], []
+    steps = tuple(
+        _best_step(searches[axis], options.steps_on(axis))
+        for axis in (member.transform for member in config.members)
+    )
+    course = _Course(items, options, steps, tuple(starts))
+    config = replace(config, width=config.width * _measure_width(course, config, place))
+    networks, curves = _fit_members(course, config, place)
+    checks = searches[config.axes[0]] or curves[0]
+    return Fit(Forecaster.from_members(config, networks), checks, steps)
+
+
+def _fit_members(
+    course: _Course, config: NetworkConfig, place: Place, *, hold_back: int = 0
+) -> tuple[list[Member], list[tuple[Check, ...]]]:
+    name, aim = ("trial", " for the width of intervals") if hold_back else ("member", "")
+    networks, curves = [], []
     for number, member in enumerate(config.members):
-        num_steps = _best_step(searches[member.transform], options.steps_on(member.transform))
-        seed = options.seed + _SEED_STRIDE * number
         stage = _Stage(
-            name=f"member-{number}",
-            title=f"training {number + 1} of {len(config.members)}",
-            part=_training_part(items, member, options, hold_back=0),
-            options=replace(options, max_steps=num_steps, seed=seed),
-            start=starts[number],
+            name=f"{name}-{number}",
+            title=f"training {number + 1} of {len(config.members)}{aim}",
+            part=_training_part(course.items, member, course.options, hold_back=hold_back),
+            options=replace(
+                course.options,
+                max_steps=course.steps[number],
+                seed=course.options.seed + _SEED_STRIDE * number,
+            ),
+            start=course.starts[number],
         )
         network, checks = _run_stage(stage, member, place)
         networks.append(network)
         curves.append(checks)
-        steps.append(num_steps)
-    checks = searches[config.axes[0]] or curves[0]
-    return Fit(Forecaster.from_members(config, networks), checks, tuple(steps))
+    return networks, curves
+
+
+def _measure_width(course: _Course, config: NetworkConfig, place: Place) -> float:
+    """Train all members without the last stretches, and see how far off they are there."""
+    hold_back = course.options.calibration_windows * config.horizon
+    part = _training_part(course.items, config, course.options, hold_back=hold_back)
+    if not part.list_held_back():
+        return 1.0
+    networks, _ = _fit_members(course, config, place, hold_back=hold_back)
+    trial = Forecaster.from_members(config, networks)
+    return measure_width(trial, course.items, part.limits)
 
 
 def _search(
@@ -173,7 +210,7 @@ def _run_stage(
     torch.manual_seed(stage.options.seed)
     network = Member(config)
     if stage.start is None:
-        _standardise_covariates(network, stage.part.items)
+        standardise_covariates(network, stage.part.items)
     else:
         network.load_state_dict(stage.start.state_dict())
     module = TrainingModule(network, stage.part, stage.options)
@@ -195,29 +232,6 @@ def _run_stage(
 def _held_back_loss(check: Check) -> float:
     loss = check.validation_loss
     return loss if loss is not None and math.isfinite(loss) else math.inf
-
-
-def _standardise_covariates(network: Member, items: SeriesSet) -> None:
-    """Set mean and spread of each covariate, over all series, in the network."""
-    for kind in ("past", "future", "static"):
-        width = len(getattr(network, f"{kind}_mean"))  # what is no number comes after the numbers
-        if not width:
-            continue
-        name = f"{kind}_covariates"
-        count = _sum_known(items, name, np.zeros(width), power=0).clip(min=1)
-        mean = _sum_known(items, name, np.zeros(width), power=1) / count
-        std = np.sqrt(_sum_known(items, name, mean, power=2) / count)
-        getattr(network, f"{kind}_mean").copy_(torch.from_numpy(mean))
-        getattr(network, f"{kind}_std").copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
-
-
-def _sum_known(items: SeriesSet, name: str, mean: FloatArray, *, power: int) -> FloatArray:
-    """Sum a power of each covariate's distance from its ``mean``, series after series."""
-    total = np.zeros(len(mean))
-    for item in items.series:
-        values = np.atleast_2d(getattr(item, name))[:, : len(mean)]
-        total += np.where(np.isnan(values), 0.0, (values - mean) ** power).sum(0)
-    return total
 
 
 def _make_trainer(stage: _Stage, place: Place, callbacks: list[Any]) -> lightning.Trainer:

@@ -38,10 +38,9 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
         if plan.items.has_negative_values
         else "no value is negative: networks on logarithms and on values take turns"
     )
-    week = "enough weeks to follow them" if config.season != plan.items.season else "the usual one"
     recipe_for = f"recipe for a season of {config.season}, chosen on held-out data"
     return {
-        "season": (str(config.season), week),
+        "season": (str(config.season), _explain_season(config.season, plan.items.season)),
         "transform": (config.transform, axis),
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
@@ -52,6 +51,14 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
             f"{recipe_for}: how far forecasts are drawn to a damped trend",
         ),
     }
+
+
+def _explain_season(season: int, usual: int) -> str:
+    if season == usual:
+        return "the usual one"
+    if season > usual:
+        return "enough weeks to follow them"
+    return f"none: most series are shorter than two seasons of {usual} steps"
 
 
 def _describe_level(config: NetworkConfig) -> str:

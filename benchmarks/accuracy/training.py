@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.accuracy.data_sets import DataSet
 from models import metrics
 from models.backtest import forecast_windows
-from models.defaults import choose_config, choose_options
+from models.defaults import choose_config, choose_options, choose_season
 from models.run import Plan, train_forecaster
 from models.scores import Scores, score
 from models.series import FloatArray
@@ -62,12 +62,14 @@ def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, Flo
     started, cpu_started = time.monotonic(), time.process_time()
     torch.set_num_threads(1)
     items = data.training_part
-    options = choose_options(items, wanted={k: v for k, v in variant.items() if k in _OPTIONS})
+    season = variant.get("season", choose_season(items))
+    wanted = {k: v for k, v in variant.items() if k in _OPTIONS}
+    options = choose_options(items, season=season, wanted=wanted)
     config = choose_config(
         items,
         horizon=data.horizon,
         context_length=options.context_length,
-        wanted={k: v for k, v in variant.items() if k not in _OPTIONS},
+        wanted={k: v for k, v in variant.items() if k not in _OPTIONS} | {"season": season},
     )
     console = Console(file=io.StringIO())
     with tempfile.TemporaryDirectory() as directory:

@@ -58,6 +58,12 @@ def test_hours_follow_the_week_where_it_shows(freq: str, num_days: int, season: 
     assert choose_season(items) == season
 
 
+@pytest.mark.parametrize(("num_weeks", "season"), [(103, 1), (104, 52)])
+def test_season_that_most_series_do_not_show_twice_is_none(num_weeks: int, season: int) -> None:
+    items = replace(series_set(52, *[1.0] * num_weeks, copies=3), freq="W")
+    assert choose_season(items) == season
+
+
 def test_few_series_make_small_batches() -> None:
     sizes = [
         choose_options(series_set(1, 1, 2, copies=copies), wanted={}).batch_size
@@ -74,9 +80,10 @@ def test_a_quarter_of_daily_series_makes_a_batch() -> None:
     assert sizes == [4, 17, 48]
 
 
-def test_yearly_and_quarterly_series_are_drawn_to_a_trend() -> None:
-    shares = [config_of(series_set(season, 1, 2)).anchor_share for season in (1, 4, 7, 12, 168)]
-    assert shares == [0.6, 0.6, 0.0, 0.0, 0.0]
+def test_yearly_quarterly_and_weekly_series_are_drawn_to_a_trend() -> None:
+    seasons = (1, 4, 7, 12, 52, 168)
+    shares = [config_of(series_set(season, 1, 2)).anchor_share for season in seasons]
+    assert shares == [0.6, 0.6, 0.0, 0.0, 0.6, 0.0]
 
 
 def test_only_hours_start_from_a_smoothed_level() -> None:

@@ -60,6 +60,18 @@ def test_training_is_reproducible(
     assert_same_weights(one, other)
 
 
+def test_measuring_the_width_changes_nothing_else(
+    waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
+) -> None:
+    narrow = replace(tiny_config, width=0.1)
+    plain = fit(waves, narrow, replace(short_training, fixed_steps=True), tmp_path / "plain")
+    options = replace(short_training, fixed_steps=True, calibration_windows=2)
+    measured = fit(waves, narrow, options, tmp_path / "measured")
+    assert_same_weights(plain, measured)
+    assert plain.config.width == 0.1 < measured.config.width
+    assert {m.config.width for m in measured.list_members()} == {measured.config.width}
+
+
 def test_finished_fits_are_not_repeated(
     waves: SeriesSet, tiny_config: NetworkConfig, short_training: TrainingOptions, tmp_path: Path
 ) -> None:
