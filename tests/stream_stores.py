@@ -15,6 +15,8 @@ from tests.fakes import ManualClock
 from tests.redis_server import RedisServer
 
 TTL_S = 100.0
+PATIENCE_S = 20.0
+"""Longer than the service waits for Redis: the machine that runs tests may be busy."""
 KEY = StreamKey("a", "monthly", "one")
 COVARIATES = StreamCovariates({"price": [1.0, None]}, {"holiday": [0.5, 1.0]}, {"region": "south"})
 
@@ -48,7 +50,9 @@ class RedisPlace:
         self._server = server
 
     def open(self, max_streams: int = 10) -> StreamStore:
-        return RedisStore(self._server.url, ttl_s=TTL_S, max_streams=max_streams)
+        return RedisStore(
+            self._server.url, ttl_s=TTL_S, max_streams=max_streams, timeout_s=PATIENCE_S
+        )
 
     def pass_time(self, seconds: float) -> None:
         self._server.pass_time(seconds)

@@ -75,16 +75,20 @@ class RedisStore(StreamStore):
         url: ``redis://`` or, with TLS, ``rediss://``, with what Redis wants as name and password.
         ttl_s: A stream to which nothing is added for so long expires.
         max_streams: Most streams of one owner.
+        timeout_s: Longest that a call waits for Redis.
 
     Raises:
         StartupError: The package is missing, or the URL is wrong; the message does not repeat it.
     """
 
-    def __init__(self, url: str, *, ttl_s: float, max_streams: int) -> None:
+    def __init__(
+        self, url: str, *, ttl_s: float, max_streams: int, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self._ttl_s = ttl_s
+        self._timeout_s = timeout_s
         self._ttl_ms = max(1, round(min(ttl_s * 1000, _LONGEST_TTL_MS)))
         self._max_streams = max_streams
-        self._client = _connect(url)
+        self._client = _connect(url, timeout_s)
         self._scripts = {
             text: self._client.register_script(text) for text in (GET, PUT, APPEND, DELETE)
         }
@@ -190,7 +194,7 @@ class RedisStore(StreamStore):
         from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
 
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 yield
         except (RedisError, OSError) as error:  # the end of that time is an OSError, too
             self._log(error)
@@ -206,7 +210,7 @@ class RedisStore(StreamStore):
             logger.warning("the Redis of streams: %s: %s", type(error).__name__, error)
 
 
-def _connect(url: str) -> "Redis":
+def _connect(url: str, timeout_s: float) -> "Redis":
     try:
         from redis.asyncio import (  # noqa: PLC0415 - an extra
             BlockingConnectionPool,
@@ -224,9 +228,9 @@ def _connect(url: str) -> "Redis":
             url,
             protocol=2,
             max_connections=_MAX_CONNECTIONS,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
         )
         connection = pool.connection_class(**pool.connection_kwargs)
         if isinstance(connection, SSLConnection):

@@ -7,6 +7,7 @@ that makes it has changed.
 import hashlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from app.artifact.directory import MODEL_FILE
@@ -27,6 +28,7 @@ _SOURCES = (
 )
 
 
+@cache
 def forecaster_file() -> Path:
     """Return its file in a model repository of its own, where it is called ``forecaster``."""
     repository = CACHE / f"forecaster-{_digest()}"

@@ -31,7 +31,7 @@ _PASSING = "app.runner.vetting_child"
 """Ends when it has had nothing to do for a while."""
 _SYSTEM_PYTHON = Path("/usr/bin/python3.11")
 """Triton's stub links to the system's libpython."""
-_START_TIMEOUT_S = 90
+_START_TIMEOUT_S = 180
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 Usage = dict[str, float]

@@ -16,15 +16,15 @@ from app.gateway.redis_store import RedisStore
 from app.gateway.stream_store import StreamKey
 from tests.captured_log import captured_log
 from tests.redis_server import SKIP_REASON, RedisServer, free_port, has_redis, running_redis
-from tests.stream_stores import KEY, TTL_S, opened, stream
+from tests.stream_stores import KEY, PATIENCE_S, TTL_S, opened, stream
 from tests.waiting import until
 
 PASSWORD = "not:to/be@told#" + "é%"
 NOWHERE = "redis://127.0.0.1:1"
 
 
-def store(url: str, ttl_s: float = TTL_S) -> RedisStore:
-    return RedisStore(url, ttl_s=ttl_s, max_streams=10)
+def store(url: str, ttl_s: float = TTL_S, timeout_s: float = PATIENCE_S) -> RedisStore:
+    return RedisStore(url, ttl_s=ttl_s, max_streams=10, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_redis_that_goes_and_comes_back_keeps_streams(own_redis: RedisServ
 
 async def test_call_that_is_given_up_mixes_up_no_answers(own_redis: RedisServer) -> None:
     keys = [StreamKey(f"owner{number}", "monthly", "one") for number in range(40)]
-    async with opened(store(own_redis.url)) as kept:
+    async with opened(store(own_redis.url, timeout_s=3)) as kept:
         for number, key in enumerate(keys):
             await kept.put(key, stream(number))
         own_redis.freeze()
