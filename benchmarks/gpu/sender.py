@@ -79,7 +79,8 @@ class _Senders:
 
     async def _client(self, number: int, counts_from: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        while (sent := time.perf_counter()) < counts_from + self._seconds:
+        ends_at = counts_from + self._seconds
+        while (sent := time.perf_counter()) < ends_at or not self._sent.durations:
             number += 1
             writer.write(self._contents[number % len(self._contents)])
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
