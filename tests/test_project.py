@@ -135,7 +135,7 @@ def test_compose_file_of_redis_starts_one_that_keeps_streams(
     assert program == "redis-server"
     with running_redis(tmp_path, *options) as server, server.client("secret") as client:
         found: dict[Any, Any] = client.config_get("appendonly", "maxmemory-policy")
-    assert found == {b"appendonly": b"yes", b"maxmemory-policy": b"noeviction"}
+    assert found == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
 
 
 @pytest.mark.parametrize("name", ["serve", "keys", "models"])
