@@ -96,7 +96,7 @@ def _to_tensors(inputs: Tensors) -> dict[str, torch.Tensor]:
 
 def test_other_weights_fail_verification() -> None:
     other = untrained(**CASES["tag"])
-    other.network.answer.weight.data.mul_(1.01)
+    other.network.list_members()[0].answer.weight.data.mul_(1.01)
     failures = verify_sequences(exported("tag")[1], other).failures
     assert {figure.name for figure in failures} == {
         "answers against PyTorch",
