@@ -16,11 +16,10 @@ from typing_extensions import override
 
 from models.batches import Drawing, RandomBatches, TrainingPart, ValidationBatches
 from models.config import Transform
+from models.learning_rate import one_cycle
 from models.loss import quantile_losses, series_mean, target_mask
 from models.network import Member
 from models.shards import Shard, draw_like, drawing
-
-_WARM_UP_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +150,7 @@ class TrainingModule(LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            options.learning_rate,
-            total_steps=max(options.max_steps, 2),
-            pct_start=_WARM_UP_SHARE,
-        )
+        schedule = one_cycle(optimiser, options.learning_rate, options.max_steps)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from models.learning_rate import one_cycle
 from models.sequences.examples import ExampleSet, stack_examples
 from models.sequences.network import SequenceNetwork, answer_loss
 
-_WARM_UP_SHARE = 0.1
 _VALIDATION_BATCH = 256
 
 
@@ -138,12 +138,7 @@ class SequenceModule(LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            options.learning_rate,
-            total_steps=max(options.max_steps, 2),
-            pct_start=_WARM_UP_SHARE,
-        )
+        schedule = one_cycle(optimiser, options.learning_rate, options.max_steps)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
