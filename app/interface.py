@@ -236,6 +236,16 @@ def steps_beyond(size: int | str) -> int | None:
     return int(beyond or 0) if name == TIME and beyond.isdecimal() == bool(beyond) else None
 
 
+def size_of(size: int | str, rows: int, length: int) -> int | None:
+    """Return what a dimension measures in a run; None where only ONNX knows."""
+    if isinstance(size, int):
+        return size
+    if size == BATCH:
+        return rows
+    beyond = steps_beyond(size)
+    return None if beyond is None else length + beyond
+
+
 def _size(inputs: Tensors, places: Sequence[tuple[str, int]], *, otherwise: int) -> int:
     for name, axis in places:
         if name in inputs:

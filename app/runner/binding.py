@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.artifact.specs import TensorSpec
-from app.interface import BATCH, Interface, steps_beyond
+from app.interface import Interface, size_of
 from app.runner.page_locking import lock_pages, make_buffer
 from app.tensors import NUMPY_DTYPES, Tensors
 
@@ -88,7 +88,7 @@ class _Binding:
 
     def _bind_output(self, spec: TensorSpec, rows: int, length: int) -> NDArray[Any] | None:
         """Bind an output to a buffer; where its size is not known, ONNX Runtime finds room."""
-        shape = [_size_of(size, rows, length) for size in spec.shape]
+        shape = [size_of(size, rows, length) for size in spec.shape]
         if None in shape:
             self._binding.bind_output(spec.name, "cpu")
             return None
@@ -106,12 +106,3 @@ class _Binding:
             buffer = self._buffers[key] = make_buffer(1 << (num_bytes - 1).bit_length())
             self._lock(buffer)
         return buffer[:num_bytes].view(dtype).reshape(shape)
-
-
-def _size_of(size: int | str, rows: int, length: int) -> int | None:
-    if isinstance(size, int):
-        return size
-    if size == BATCH:
-        return rows
-    beyond = steps_beyond(size)
-    return None if beyond is None else length + beyond

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact.specs import TensorSpec
-from app.interface import BATCH, Interface, steps_beyond
+from app.interface import BATCH, Interface, size_of
 from app.runner.merging import own_part
 from app.tensors import Tensors
 
@@ -46,7 +46,7 @@ class Buckets:
         return min(1 << (rows - 1).bit_length(), self.max_batch_size)
 
     def length(self, length: int) -> int:
-        """Return the steps of the run that ``length`` is padded to: by a quarter at most."""
+        """Return the steps that ``length`` is padded to: beyond 8, by a quarter at most."""
         rounded, longest = _round_up(length), self.interface.max_time
         return rounded if longest is None else max(length, min(rounded, longest))
 
@@ -89,9 +89,8 @@ def _next_below(size: int) -> int:
 
 def _pad(array: NDArray[Any], spec: TensorSpec, rows: int, length: int) -> NDArray[Any]:
     axis = spec.shape.index(BATCH)
-    shape = [
-        _size_of(size, array.shape[place], rows, length) for place, size in enumerate(spec.shape)
-    ]
+    sizes = (size_of(size, rows, length) for size in spec.shape)
+    shape = [now if size is None else size for size, now in zip(sizes, array.shape, strict=True)]
     padded = np.zeros(shape, array.dtype)
     if padded.dtype == object:
         padded.fill("")
@@ -99,10 +98,3 @@ def _pad(array: NDArray[Any], spec: TensorSpec, rows: int, length: int) -> NDArr
     more: Sequence[slice] = [slice(None)] * axis
     padded[(*more, slice(array.shape[axis], None))] = padded[(*more, slice(1))]
     return padded
-
-
-def _size_of(size: int | str, now: int, rows: int, length: int) -> int:
-    if size == BATCH:
-        return rows
-    beyond = steps_beyond(size)
-    return now if beyond is None else length + beyond

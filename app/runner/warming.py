@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from app.errors import EngineError
-from app.interface import BATCH, Interface, steps_beyond
+from app.interface import Interface, size_of
 from app.runner.buckets import Buckets
 from app.runner.engine import Device, Engine
 from app.runner.queue import BatchLimits
@@ -91,17 +91,9 @@ def _made_up(interface: Interface, rows: int, length: int) -> Tensors:
     for spec in interface.inputs:
         if spec.name in interface.state_names:
             continue
-        shape = [_size_of(size, rows, length) for size in spec.shape]
+        sizes = (size_of(size, rows, length) for size in spec.shape)
+        shape = [_OTHER_SIZE if size is None else size for size in sizes]
         value = length if spec.name == interface.lengths else 1
         dtype = NUMPY_DTYPES[spec.datatype]
         inputs[spec.name] = np.full(shape, str(value) if dtype.kind == "O" else value, dtype)
     return inputs
-
-
-def _size_of(size: int | str, rows: int, length: int) -> int:
-    if isinstance(size, int):
-        return size
-    if size == BATCH:
-        return rows
-    beyond = steps_beyond(size)
-    return _OTHER_SIZE if beyond is None else length + beyond
