@@ -216,7 +216,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
-    access_log: bool = Field(default=True, description="Log one line per request.")
+    access_log: bool = Field(
+        default=True,
+        description="Log a line per request; for those refused at once, one per caller and second.",
+    )
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:

@@ -47,7 +47,7 @@ class Turnstile:
         pauses: The flows that are refused now.
         key_ring: The keys; None where everything is open.
         drain: A gateway that drains leaves all of it to the application.
-        access_log: Whether to log one line per request.
+        access_log: Whether to log what is refused, once a second.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Turnstile:
         self._key_ring = key_ring
         self._drain = drain
         self._tally = Tally(access_log=access_log)
-        self._written: dict[str, tuple[OverloadedError, bytes, int]] = {}
+        self._written: dict[tuple[str, Flow], tuple[OverloadedError, bytes, int]] = {}
 
     def find_refusal(
         self, url: bytes, headers: Sequence[tuple[bytes, bytes]]
@@ -78,14 +78,14 @@ class Turnstile:
 
     def answer(self, path: str, flow: Flow, error: OverloadedError, request_id: str) -> bytes:
         """Write the refusal of a request, and count it."""
-        written_for, answer, num_bytes = self._written.get(path, (None, b"", 0))
+        written_for, answer, num_bytes = self._written.get((path, flow), (None, b"", 0))
         if written_for is not error or len(request_id) != len(_SOME_ID):
             answer, num_bytes = _write(path, error, request_id)
             if len(self._written) == _MOST_WRITTEN:
                 self._written.clear()
             if len(request_id) == len(_SOME_ID):
                 of_any = answer.replace(request_id.encode(), _SOME_ID)
-                self._written[path] = error, of_any, num_bytes
+                self._written[path, flow] = error, of_any, num_bytes
         else:
             answer = answer.replace(_SOME_ID, request_id.encode())
         self._tally.count(path, flow, num_bytes)
