@@ -39,3 +39,12 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
     """A Redis that holds nothing, and is to be left running."""
     _shared_redis.clear()
     return _shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis to stop, freeze and start again."""
+    if not has_redis():
+        pytest.skip(SKIP_REASON)
+    with running_redis(tmp_path) as server:
+        yield server

@@ -12,8 +12,6 @@ from app.files.writing import AnswerFormat
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 WebhookState = Literal["", "pending", "delivered", "failed"]
 
-UNFINISHED: frozenset[JobState] = frozenset({"queued", "running"})
-
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to forecast, with what, and how to write it; all of it is settled when a job is made.
@@ -95,8 +93,3 @@ class Job:
     webhook_url: str | None
     webhook_state: WebhookState
     webhook_attempts: int
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state not in UNFINISHED

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,15 +24,6 @@ NOWHERE = "redis://127.0.0.1:1"
 
 def store(url: str, ttl_s: float = TTL_S, timeout_s: float = PATIENCE_S) -> RedisStore:
     return RedisStore(url, ttl_s=ttl_s, max_streams=10, timeout_s=timeout_s)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis to stop, freeze and start again."""
-    if not has_redis():
-        pytest.skip(SKIP_REASON)
-    with running_redis(tmp_path) as server:
-        yield server
 
 
 async def test_redis_itself_lets_streams_expire(redis_server: RedisServer) -> None:

@@ -4,18 +4,16 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.e2e.client import Client
 from tests.e2e.service import Service, serving
 from tests.e2e.traffic import path_of
-from tests.redis_server import SKIP_REASON, RedisServer, has_redis, running_redis
+from tests.redis_server import RedisServer
 
 STARTER = Path(__file__).parents[2] / "model_repository"
 RELATIVE_TOLERANCE = 1e-5
@@ -23,14 +21,6 @@ STREAM = "/v1/models/monthly/streams/one"
 JSON = {"content-type": "application/json"}
 NUM_KEPT = 20
 NUM_STEPS = 15
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    if not has_redis():
-        pytest.skip(SKIP_REASON)
-    with running_redis(tmp_path) as server:
-        yield server
 
 
 async def append(client: Client, step: int, value: float) -> Any:
