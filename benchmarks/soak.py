@@ -1,10 +1,10 @@
 """Mixed load for a long time, every answer checked: python -m benchmarks.soak --minutes 30.
 
 Two gateways and two runners; JSON, binary tensors, CSV files and streams, while the model is
-replaced every minute by another one whose answers differ. An answer names its version, and so
-the numbers that it must hold. Counts what was lost, wrong or refused, and reads the memory of all
-processes after three minutes (after a quarter of a shorter run) and at the end. Prints figures and
-writes benchmarks/results/soak.json.
+replaced every minute (``--swap-every`` says otherwise) by another one whose answers differ. An
+answer names its version, and so the numbers that it must hold. Counts what was lost, wrong or
+refused, and reads the memory of all processes ten times; growth is counted from three minutes on
+(from a quarter of a shorter run). Prints figures and writes benchmarks/results/soak.json.
 """
 
 import argparse
@@ -34,6 +34,7 @@ NUM_HISTORIES = 100
 NUM_FILES = 5
 SETTLED_S = 180.0
 SWAP_EVERY_S = 60.0
+NUM_READINGS = 10
 SETTINGS = {
     "model_control": "explicit",
     "retire_after_s": 1.0,
@@ -43,7 +44,7 @@ SETTINGS = {
 }
 TOLERANCE = 1e-5
 
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | list[float]]
 
 
 class Truth:
@@ -87,7 +88,9 @@ class Truth:
 class Soak:
     """The load, and what became of it."""
 
-    def __init__(self, service: Service, directory: Path, models: list[bytes]) -> None:
+    def __init__(
+        self, service: Service, directory: Path, models: list[bytes], *, swap_every_s: float
+    ) -> None:
         random = np.random.default_rng(5)
         self.counts: Counter[str] = Counter(lost=0, wrong=0)
         self.slowest_s = 0.0
@@ -95,6 +98,7 @@ class Soak:
         self._directory = directory
         self._models = models
         self._truth = Truth(models)
+        self._swap_every_s = swap_every_s
         self._ends_at = 0.0
         self._histories = [
             random.gamma(5, 20, random.integers(8, 400)).astype(np.float32).round(2)
@@ -112,20 +116,29 @@ class Soak:
             for ask, count in kinds:
                 for number in range(count):
                     group.create_task(self._repeat(ask, number))
-            before = group.create_task(self._read_memory(min(SETTLED_S, seconds / 4)))
-        after = await self._read_memory(0)
-        growth = {
-            f"growth of {name}, %": round(100 * (after[name] / mib - 1), 1)
-            for name, mib in before.result().items()
-        }
+            reading = group.create_task(self._read_memories(seconds))
+        read = reading.result()
         return {
             "minutes": round(seconds / 60, 1),
+            "swap every, s": self._swap_every_s,
             **dict(sorted(self.counts.items())),
             "slowest answer, s": round(self.slowest_s, 2),
-            **{f"{name} early, MiB": round(mib, 1) for name, mib in before.result().items()},
-            **{f"{name} at the end, MiB": round(mib, 1) for name, mib in after.items()},
-            **growth,
+            **{f"{name}, MiB": mib for name, mib in read.items()},
+            **{f"growth of {name}, %": _growth(mib) for name, mib in read.items()},
         }
+
+    async def _read_memories(self, seconds: float) -> dict[str, list[float]]:
+        """Read the memory from when it has settled to the end, at equal distances."""
+        settled_s = min(SETTLED_S, seconds / 4)
+        pids = {"gateways": self._service.gateways, "runners": self._service.runners}
+        read: dict[str, list[float]] = {name: [] for name in pids}
+        await asyncio.sleep(settled_s)
+        while True:
+            for name, found in pids.items():
+                read[name].append(round(sum(map(read_resident_mib, found)), 1))
+            if len(read["runners"]) == NUM_READINGS:
+                return read
+            await asyncio.sleep((seconds - settled_s) / (NUM_READINGS - 1))
 
     async def _repeat(self, ask: Callable[[Client, int], Awaitable[None]], number: int) -> None:
         async with Client(self._service.port) as client:
@@ -211,7 +224,7 @@ class Soak:
             self._judge_by_level(content["quantiles"], content["model_version"], history[:step])
 
     async def _swap(self, client: Client, _turn: int) -> None:
-        await asyncio.sleep(min(SWAP_EVERY_S, max(0.0, self._ends_at - time.monotonic())))
+        await asyncio.sleep(min(self._swap_every_s, max(0.0, self._ends_at - time.monotonic())))
         version = 2 + self.counts["swaps"]
         await asyncio.to_thread(publish, self._directory, version, self._models[(version + 1) % 2])
         answer = await self._timed(client.post(LOAD, {}), "load")
@@ -234,10 +247,9 @@ class Soak:
         self.counts[f"{kind}, requests" if is_good else f"{kind}, status {answer.status}"] += 1
         return answer
 
-    async def _read_memory(self, after_s: float) -> dict[str, float]:
-        await asyncio.sleep(after_s)
-        pids = {"gateways": self._service.gateways, "runners": self._service.runners}
-        return {name: sum(map(read_resident_mib, found)) for name, found in pids.items()}
+
+def _growth(mib: list[float]) -> float:
+    return round(100 * (mib[-1] / mib[0] - 1), 1)
 
 
 def _numbers(history: NDArray[np.float32]) -> list[float]:
@@ -248,12 +260,14 @@ async def main() -> None:
     """Load, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--swap-every", type=float, default=SWAP_EVERY_S, metavar="SECONDS")
+    arguments = parser.parse_args()
     models = sound_models()
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), models[0])
         async with serving(Path(folder), **SETTINGS) as service:
-            figures = await Soak(service, Path(folder), models).run(60 * minutes)
+            soak = Soak(service, Path(folder), models, swap_every_s=arguments.swap_every)
+            figures = await soak.run(60 * arguments.minutes)
     text = json.dumps({"environment": describe_environment(), "figures": figures}, indent=2)
     print(text)
     RESULTS.write_text(text + "\n")
