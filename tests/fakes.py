@@ -11,7 +11,9 @@ from app.artifact.card import Accuracy, Card, Training
 from app.artifact.metadata import AnyCard
 from app.artifact.sequence_card import SequenceCard, SequenceTask, TaskAccuracy
 from app.artifact.specs import TensorSpec
+from app.errors import DeadlineExceededError
 from app.gateway.runners import ChangeAction, Inference, ModelVersion
+from app.gateway.time_limits import TimeLimit
 from app.interface import Interface
 from app.model_config import LabelChange
 from app.runner.engine import Engine
@@ -195,10 +197,13 @@ class FakeRunners:
         self.most_running = max(self.most_running, self.num_running)
         self.arrived.set()
         try:
-            await self.gate.wait()
+            with TimeLimit(inference.deadline):
+                await self.gate.wait()
             if self.error is not None:
                 raise self.error
             return self._run(inference)
+        except TimeoutError as error:
+            raise DeadlineExceededError("the deadline passed before the answer") from error
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise

@@ -1,7 +1,6 @@
 """Reads the body of a request within its limits, and watches whether the caller stays."""
 
 import asyncio
-import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from backports import zstd
 from starlette.types import Receive, Scope
+from typing_extensions import override
 
 from app.errors import (
     BodyTimeoutError,
@@ -18,7 +18,7 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.gateway.exchange import header_of
-from app.gateway.time_limits import Alarm, TimeLimit
+from app.gateway.time_limits import TimeLimit
 
 _INLINE_COMPRESSED_BYTES = 2**12
 _SAVED_AT_ONCE_BYTES = 2**20
@@ -116,7 +116,7 @@ async def save_body(
     sink.check_end()
 
 
-class cancel_when_caller_leaves:  # noqa: N801 - reads as the function that it is like
+class cancel_when_caller_leaves(TimeLimit):  # noqa: N801 - reads as the function that it is like
     """Cancel what runs inside when the caller closes the connection; the body must have been read.
 
     Nobody watches for the first tenth of a second: a task for it would cost more than most answers,
@@ -126,36 +126,35 @@ class cancel_when_caller_leaves:  # noqa: N801 - reads as the function that it i
         CallerLeftError: The caller did.
     """
 
+    __slots__ = ("_receive", "_watcher")
+
     def __init__(self, receive: Receive) -> None:
+        super().__init__(time.monotonic() + _UNWATCHED_S)
         self._receive = receive
-        self._presence = TimeLimit(math.inf)
         self._watcher: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> None:
-        self._presence.__enter__()
-        self._alarm = Alarm(time.monotonic() + _UNWATCHED_S, self._start)
-
+    @override
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._alarm.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
         try:
-            self._presence.__exit__(kind, error, trace)
+            super().__exit__(kind, error, trace)
         except TimeoutError as ended:
             raise CallerLeftError from ended
 
-    def _start(self) -> None:
+    @override
+    def pass_limit(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._presence.expire()
+        self.expire()
 
 
 class _PlainSink:

@@ -4,14 +4,24 @@ Plain ASGI, so that the layers below still notice when a caller leaves.
 """
 
 import functools
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.gateway.body import CallerLeftError
 from app.gateway.drain import Drain
-from app.gateway.exchange import CALLER_LEFT_STATUS, Exchange, begin_exchange, exchange_of
+from app.gateway.exchange import (
+    CALLER_LEFT_STATUS,
+    WHOLE_ANSWER,
+    Answer,
+    Exchange,
+    Header,
+    begin_exchange,
+    exchange_of,
+)
 from app.gateway.problems import problem_response
+from app.gateway.whole_answers import Write, to_lines, write_of
 from app.logs import REQUEST_ID, log_access
 from app.metrics import REQUEST_DURATION, REQUESTS
 
@@ -51,6 +61,11 @@ class Edge:
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._complete_headers(message, exchange)
+            elif message["type"] == WHOLE_ANSWER:
+                answer: Answer = message["answer"]
+                if not self._write_at_once(answer, exchange, write_of(scope)):
+                    await answer(scope, receive, send_recorded)
+                return
             else:
                 exchange.num_bytes += len(message.get("body", b""))
             await send(message)
@@ -72,20 +87,45 @@ class Edge:
                 raise  # part of an answer is out; only closing the connection can tell
             await problem_response(scope, error)(scope, receive, send)
 
+    def _write_at_once(self, answer: Answer, exchange: Exchange, write: Write | None) -> bool:
+        if write is None or self._drain.is_draining:
+            return False
+        if not write(_lines_of(answer, exchange), answer.body):
+            return False
+        exchange.status, exchange.num_bytes = answer.status_code, len(answer.body)
+        return True
+
     def _complete_headers(self, message: Message, exchange: Exchange) -> None:
         exchange.status = message["status"]
         headers = list(message.get("headers", ()))
-        present = {name for name, _ in headers}
-        if present.isdisjoint(SAFE_HEADERS):
-            headers += SAFE_HEADERS.items()
-        else:
-            headers += [item for item in SAFE_HEADERS.items() if item[0] not in present]
+        headers += _missing_headers(headers)
         headers.append((b"x-request-id", exchange.request_id.encode()))
-        if exchange.model_digest:
-            headers.append((b"x-model-digest", f"sha256={exchange.model_digest}".encode()))
-        if self._drain.is_draining and b"connection" not in present:
+        headers += _digest_header(exchange.model_digest)
+        if self._drain.is_draining and not any(name == b"connection" for name, _ in headers):
             headers.append((b"connection", b"close"))
         message["headers"] = headers
+
+
+def _lines_of(answer: Answer, exchange: Exchange) -> bytes:
+    return b"%bx-request-id: %b\r\ncontent-length: %d\r\n" % (
+        _fixed_lines(answer.headers_but_length, exchange.model_digest),
+        exchange.request_id.encode(),
+        len(answer.body),
+    )
+
+
+@functools.lru_cache(1024)
+def _fixed_lines(headers: tuple[Header, ...], model_digest: str) -> bytes:
+    return to_lines((*_missing_headers(headers), *headers, *_digest_header(model_digest)))
+
+
+def _missing_headers(headers: Iterable[Header]) -> list[Header]:
+    present = {name for name, _ in headers}
+    return [header for header in SAFE_HEADERS.items() if header[0] not in present]
+
+
+def _digest_header(model_digest: str) -> list[Header]:
+    return [(b"x-model-digest", f"sha256={model_digest}".encode())] if model_digest else []
 
 
 def record_exchange(exchange: Exchange, *, access_log: bool) -> None:

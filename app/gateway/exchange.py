@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -50,14 +50,21 @@ class Exchange:
         return time.monotonic() - self.started
 
 
+WHOLE_ANSWER = "gatecast.answer"
+"""Type of the message by which an ``Answer`` is sent whole, under ``answer``."""
+
+Header = tuple[bytes, bytes]
+
+
 class Answer(Response):
     """A whole answer of status 200, with its headers as they are sent; only its length is added."""
 
-    def __init__(self, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, body: bytes, headers: tuple[Header, ...]) -> None:
         # The constructor of Response would put together what is known here.
         self.status_code = HTTPStatus.OK.value
         self.background = None
         self.body = body
+        self.headers_but_length = headers
         self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.gateway.exchange import Exchange, exchange_of
+from app.gateway.exchange import WHOLE_ANSWER, Answer, Exchange, exchange_of
 from app.gateway.oip import InferEndpoints
 from app.gateway.parameters import LARGEST_TIMEOUT_MS
 
@@ -75,7 +75,10 @@ class HotRoutes:
             await self._app(scope, receive, send)
             return
         response = await answering
-        await response(scope, receive, send)
+        if isinstance(response, Answer):
+            await send({"type": WHOLE_ANSWER, "answer": response})
+        else:
+            await response(scope, receive, send)
 
     def _begin(self, scope: Scope, receive: Receive) -> Awaitable[Response] | None:
         exchange = exchange_of(scope)

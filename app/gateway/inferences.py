@@ -1,4 +1,4 @@
-"""Runs the parts of one request side by side, up to its deadline."""
+"""Runs the parts of one request side by side."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,42 +7,24 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import DeadlineExceededError, ModelOutputError
+from app.errors import ModelOutputError
 from app.gateway.runners import Inference, Runners
-from app.gateway.time_limits import TimeLimit
 from app.tensors import Tensors
 
 _MAX_CONCURRENT_PARTS = 4
 """Of one request: enough to keep two runners busy, and few enough for the queue to stay short."""
 
 
-async def infer_all(
-    runners: Runners, parts: Sequence[Callable[[], Inference]], deadline: float
-) -> list[Tensors]:
+async def infer_all(runners: Runners, parts: Sequence[Callable[[], Inference]]) -> list[Tensors]:
     """Run all parts, each made when its turn comes; the first failure cancels the others.
 
     Args:
         runners: What runs them.
-        parts: The parts of one request.
-        deadline: Time of ``time.monotonic()`` by which all must have run.
+        parts: The parts of one request; each knows the deadline.
 
     Raises:
-        DeadlineExceededError: They have not.
         GatecastError: As ``Runners.infer``.
     """
-    time_limit = TimeLimit(deadline)
-    try:
-        with time_limit:
-            return await _infer_in_turn(runners, parts)
-    except TimeoutError as error:
-        if time_limit.expired:
-            raise DeadlineExceededError("the deadline passed before the answer") from error
-        raise
-
-
-async def _infer_in_turn(
-    runners: Runners, parts: Sequence[Callable[[], Inference]]
-) -> list[Tensors]:
     if len(parts) == 1:
         return [await runners.infer(parts[0]())]
     slots = asyncio.Semaphore(_MAX_CONCURRENT_PARTS)

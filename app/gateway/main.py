@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import override
 
 from app.errors import GatecastError
 from app.gateway.access import Guard, access_table, check_access_table
@@ -86,6 +88,25 @@ _SCHEMAS: Sequence[type[msgspec.Struct]] = (
 )
 
 
+class _Gateway(FastAPI):
+    """FastAPI whose outermost layer is ``Edge``, which answers what fails inside by itself."""
+
+    @functools.cached_property
+    def _edge(self) -> ASGIApp:
+        layer: Any = self.build_middleware_stack()
+        while not isinstance(layer, Edge):  # FastAPI's own, which cost every request a little
+            layer = layer.app
+        return layer
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self._edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
     settings: Settings, runners: Runners, drain: Drain, store: StreamStore | None = None
 ) -> FastAPI:
@@ -101,7 +122,7 @@ def create_app(
         StartupError: The keys file or the store of streams is not sound, the folder of jobs can not
             be used, or a route has no entry in the access table.
     """
-    app = FastAPI(
+    app = _Gateway(
         title="gatecast",
         version=installed_version(),
         description=DESCRIPTION,

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from app.gateway.body import cancel_when_caller_leaves, read_body
 from app.gateway.catalog import Catalog, ReadyModel
 from app.gateway.compression import LEAST_BYTES, choose_encoding, compress
-from app.gateway.exchange import Answer, exchange_of, header_of
+from app.gateway.exchange import Answer, Header, exchange_of, header_of
 from app.gateway.oip_models import fit_inputs, raw_input, wanted_outputs
 from app.gateway.oip_request import (
     RequestedOutput,
@@ -134,15 +134,13 @@ async def _encode(
 
 
 async def _respond(answer: TensorAnswer, accept_encoding: str) -> Response:
-    headers: list[tuple[bytes, bytes]] = [_VARY]
-    if answer.header_length is None:
-        headers.append(_JSON)
-    else:  # of the bytes before compression
-        headers += (_OCTETS, (_HEADER_LENGTH_KEY, b"%d" % answer.header_length))
+    headers: tuple[Header, ...] = (_VARY, _JSON)
+    if answer.header_length is not None:  # of the bytes before compression
+        headers = (_VARY, _OCTETS, (_HEADER_LENGTH_KEY, b"%d" % answer.header_length))
     body = answer.body
     encoding = choose_encoding(accept_encoding) if len(body) >= LEAST_BYTES else ""
     if encoding:
-        headers.append((b"content-encoding", encoding.encode()))
+        headers += ((b"content-encoding", encoding.encode()),)
         if len(body) > _INLINE_BYTES:
             body = await asyncio.to_thread(compress, body, encoding)
         else:

@@ -145,7 +145,7 @@ class ForecastService:
         max_wait_s = model.config.for_model(self._settings).max_queue_wait_ms / 1000
         ask = partial(_to_inference, model=model, deadline=deadline, owner=owner)
         outputs = await infer_all(
-            self._runners, [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks], deadline
+            self._runners, [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks]
         )
         return [check_finite(tensors["quantiles"]) for tensors in outputs]
 
@@ -198,7 +198,7 @@ class ForecastService:
             )
             for start in range(0, rows, step)
         ]
-        return interface.join_rows(await infer_all(self._runners, parts, deadline))
+        return interface.join_rows(await infer_all(self._runners, parts))
 
     def _check_size(self, rows: int, length: int) -> None:
         if rows > self._settings.max_series:

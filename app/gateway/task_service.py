@@ -73,7 +73,7 @@ class TaskService:
         ask = partial(_to_inference, model=model, output=name, deadline=deadline)
         max_wait_s = limits.max_queue_wait_ms / 1000
         parts = [partial(ask, rows, max_wait_s=max_wait_s) for rows in chunks]
-        ran = await infer_all(self._runners, parts, deadline)
+        ran = await infer_all(self._runners, parts)
         outputs = {
             row.position: output[: row.num_steps] if model.card.task == "tag" else output
             for rows, tensors in zip(chunks, ran, strict=True)

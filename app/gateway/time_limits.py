@@ -6,14 +6,12 @@ from slot to slot while there is one: the timing wheel of Varghese and Lauck (19
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 _TICK_S = 0.01
-_NOWHERE = -1, 0
 
 
 class _Alarms:
@@ -26,8 +24,6 @@ class _Alarms:
         self._last = 0
 
     def set(self, when: float, callback: Callable[[], None]) -> tuple[int, int]:
-        if when == math.inf:
-            return _NOWHERE
         if not self._is_ticking:
             self._next_slot = int(time.monotonic() / _TICK_S)
             self._is_ticking = True
@@ -100,7 +96,7 @@ class TimeLimit:
             raise RuntimeError("a time limit needs a task")
         self._task = task
         self._num_cancels = task.cancelling()
-        self._alarm = Alarm(self._when, self.expire)
+        self._alarm = Alarm(self._when, self.pass_limit)
         return self
 
     def __exit__(
@@ -114,6 +110,10 @@ class TimeLimit:
             return
         if self._task.uncancel() <= self._num_cancels and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+    def pass_limit(self) -> None:
+        """Do what is to be done at the time."""
+        self.expire()
 
     def expire(self) -> None:
         """End what runs inside now."""

@@ -10,11 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.errors import OverloadedError, UnauthorizedError
 from app.gateway.access import identify
@@ -24,6 +20,7 @@ from app.gateway.exchange import EXCHANGE_KEY, Exchange, choose_request_id
 from app.gateway.pauses import Flow, Pauses
 from app.gateway.problems import problem_response
 from app.gateway.tally import Tally
+from app.gateway.whole_answers import WholeAnswerProtocol
 from app.keys import KeyRing
 from app.logs import REQUEST_ID
 
@@ -110,8 +107,8 @@ def _write(path: str, error: OverloadedError, request_id: str) -> tuple[bytes, i
     return STATUS_LINE[response.status_code] + lines + b"\r\n" + body, len(body)
 
 
-class TurnstileProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection behind a turnstile, which a subclass sets."""
+class TurnstileProtocol(WholeAnswerProtocol):
+    """An HTTP/1.1 connection behind a turnstile, which a subclass sets."""
 
     turnstile: Turnstile | None = None
     _refusal: tuple[Flow, OverloadedError] | None = None

@@ -3,25 +3,22 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
-from uvicorn.server import ServerState
 
 from app.errors import OverloadedError
 from app.gateway.accepting import Acceptor
 from app.gateway.drain import Drain
 from app.gateway.pauses import Flow, Pauses
-from app.gateway.protocol import with_header_timeout
 from app.gateway.turnstile import Turnstile
 from app.keys import KeyRing, create_key
 from app.logs import make_handler
+from tests.api.connections import serving
 from tests.api.raw import call
 from tests.captured_log import captured_log, lines_of
 from tests.e2e.client import Answer, Client
@@ -38,23 +35,6 @@ TENSORS: dict[str, Any] = {
     ]
 }
 REASON = OverloadedError("too much work waits for this model", 3, pause_s=1000.0)
-
-
-@asynccontextmanager
-async def serving(app: FastAPI, turnstile: Turnstile) -> AsyncIterator[Client]:
-    """Serve ``app`` behind ``turnstile`` on a free port."""
-    http = with_header_timeout(15.0, turnstile)
-    config = uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None)
-    config.load()
-    state = ServerState()
-    make = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-    )
-    async with Client(server.sockets[0].getsockname()[1]) as client:
-        yield client
-    server.close()
-    await until(lambda: not state.connections)
 
 
 @pytest.fixture

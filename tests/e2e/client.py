@@ -26,7 +26,7 @@ class Client:
     """One connection, opened when needed and again after the server said close."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -65,7 +65,7 @@ class Client:
             LostRequestError: It was sent, and no answer came.
         """
         if self._writer is None or self._reader is None:
-            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self._reader, self._writer
         given = {"host": "test", "content-length": str(len(body))} | dict(headers)
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {given[name]}" for name in given)]
