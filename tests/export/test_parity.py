@@ -1,14 +1,19 @@
 import itertools
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 
 from export.card import run_network
+from export.publish import to_artifact
 from export.samples import make_samples
 from export.structure import count_recurrent_faults, load_graph
 from export.verify import verify
+from models.defaults import choose_config, choose_options
+from models.series import Series, SeriesSet
 from tests.export.exported import RELATIVE_LIMIT, Exported, export_tiny, largest_error
-from tests.tiny_artifact import COVARIATES, WITH_COVARIATES
+from tests.tiny_artifact import COVARIATES, WITH_COVARIATES, tiny_checkpoint
 
 _NUMBERS = {
     "past_covariates": ("price",),
@@ -28,6 +33,15 @@ _PAIRWISE = [
     ("gru", 3, "identity", 12, {}),
     ("lstm", 2, "both", 4, _NUMBERS | {"num_members": 3} | _RECIPE),
 ]
+_RECIPES = {
+    "yearly": ("Y", 1),
+    "quarterly": ("Q", 4),
+    "daily": ("D", 7),
+    "monthly": ("M", 12),
+    "hours of a day": ("h", 24),
+    "weekly": ("W", 52),
+    "hours of a week": ("h", 168),
+}
 _ALL = [
     case
     for case in itertools.product(
@@ -104,3 +118,17 @@ def test_artifact_with_every_kind_of_covariate_is_proven() -> None:
     verification = verify(exported.model, exported.checkpoint)
     assert not verification.failures
     assert exported.engine.card.static_categories == {"region": ("north", "south")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(("freq", "season"), _RECIPES.values(), ids=_RECIPES)
+def test_recipe_of_every_frequency_is_proven(freq: str, season: int, cell: str) -> None:
+    items = SeriesSet((Series("one", np.ones(3 * season)),), freq, season)
+    options = choose_options(items, wanted={})
+    length = options.context_length
+    config = choose_config(items, horizon=12, context_length=length, wanted={"cell": cell})
+    checkpoint = tiny_checkpoint(context_length=length, **asdict(config))
+    verification = verify(to_artifact(checkpoint), checkpoint)
+    assert not verification.failures
