@@ -1,12 +1,9 @@
 """From series to a trained network: two fits, each resumed where Ctrl-C stopped it."""
 
 import json
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,14 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
-from app.errors import InvalidInputError
 from models.batches import TrainingPart, series_weights
 from models.calibration import measure_width
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
-from models.interruption import Interruption
+from models.lightning_run import check_weights, train_to_end
 from models.network import Member
 from models.processes import ALONE, Processes
-from models.progress import Check, LearningCurve, ProgressLine
+from models.progress import Check
 from models.series import SeriesSet
 from models.standardising import standardise_covariates
 from models.training import TrainingModule, TrainingOptions
@@ -214,19 +210,17 @@ def _run_stage(
     else:
         network.load_state_dict(stage.start.state_dict())
     module = TrainingModule(network, stage.part, stage.options)
-    curve = LearningCurve()
-    line = ProgressLine(place.console, stage.title, max_steps=stage.options.max_steps, curve=curve)
-    last = place.directory / f"{stage.name}.ckpt"
-    with quiet_lightning(), line, Interruption() as interruption:
-        trainer = _make_trainer(stage, place, [curve, line, interruption])
-        try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from stop
+    checks = train_to_end(
+        module,
+        partial(_make_trainer, stage, place),
+        title=stage.title,
+        max_steps=stage.options.max_steps,
+        console=place.console,
+        last=place.directory / f"{stage.name}.ckpt",
+    )
     network = module.network.cpu().eval()
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise InvalidInputError("training diverged; a lower --learning-rate may help")
-    return network, tuple(curve.checks)
+    check_weights(network)
+    return network, checks
 
 
 def _held_back_loss(check: Check) -> float:
@@ -274,19 +268,3 @@ def _choose_strategy(processes: Processes) -> DDPStrategy | str:
     if processes.count == 1:
         return "auto"
     return DDPStrategy(cluster_environment=LightningEnvironment(), broadcast_buffers=False)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice on loaders and devices; none of it applies here."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,6 +1,7 @@
 """From examples to a trained, calibrated network; resumed where Ctrl-C stopped it."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,8 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
-from app.errors import InvalidInputError
-from models.fitting import quiet_lightning
-from models.interruption import Interruption
-from models.progress import Check, LearningCurve, ProgressLine
+from models.lightning_run import check_weights, train_to_end
+from models.progress import Check
 from models.sequences.calibration import fit_temperature
 from models.sequences.config import SequenceConfig
 from models.sequences.examples import ExampleSet
@@ -76,26 +75,24 @@ def fit_sequences(
     network = SequenceNetwork(config)
     network.set_scaling(find_scaling(learned))
     module = SequenceModule(network, learned, held_back, options)
-    curve = LearningCurve()
-    line = ProgressLine(console, "training", max_steps=options.max_steps, curve=curve)
-    last = directory / f"{_LAST}.ckpt"
-    with quiet_lightning(), line, Interruption() as interruption:
-        trainer = _make_trainer(options, directory, [curve, line, interruption])
-        try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from stop
+    checks = train_to_end(
+        module,
+        partial(_make_trainer, options, directory),
+        title="training",
+        max_steps=options.max_steps,
+        console=console,
+        last=directory / f"{_LAST}.ckpt",
+    )
     best_step = _load_best(module, directory)
     network = module.network.cpu().eval()
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise InvalidInputError("training diverged; a lower --learning-rate may help")
+    check_weights(network)
     if config.task != "regress":
         _calibrate(network, held_back)
     baseline = _find_baseline(learned)
     measures = measure(network, held_back, baseline)
     return SequenceFit(
         network=network,
-        checks=tuple(curve.checks),
+        checks=checks,
         best_step=best_step,
         num_held_back=len(held_back.examples),
         measures=measures,
