@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.config import NetworkConfig, Transform
+from models.observations import SMALLEST_SQUARE
 
 DAMPING: dict[Transform, float] = {"log": 0.6, "identity": 0.85}
 """Share of the mean change that is followed."""
@@ -38,7 +39,7 @@ class DampedTrend(NamedTuple):
         """
         ages = torch.arange(config.window, device=window.device)
         ahead = torch.arange(1, config.horizon + 1, device=window.device)
-        weight = weights.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        weight = weights.sum(-1, keepdim=True).clamp(min=SMALLEST_SQUARE)
         level = (window * weights).sum(-1, keepdim=True) / weight  # (batch, time, 1)
         age = (weights * ages).sum(-1, keepdim=True) / weight
         trust = self.num_changes / (self.num_changes + SHRINKAGE)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 TINY = 1e-12
-SMALLEST_SQUARE = 1e-60
+SMALLEST_SQUARE = 1e-36
+"""Constants of a graph must be float32 numbers: the exporter makes zeros of smaller ones."""
 _FLOOR_SHARE = 0.01
 
 SUM_ABSOLUTE, COUNT, SUM_LEVEL, SUM_STEP, COUNT_STEP, SUM_ERROR, SUM_DEVIATION = range(7)

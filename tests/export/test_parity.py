@@ -94,6 +94,15 @@ def test_one_step_of_one_series_gives_the_numbers_of_pytorch(case: Exported) -> 
     assert error < RELATIVE_LIMIT
 
 
+def test_series_without_a_value_give_the_numbers_of_pytorch(case: Exported) -> None:
+    inputs = make_samples(case.engine.card, [1, 5], seed=5)
+    inputs["past_target"][:] = np.nan
+
+    error = largest_error(case.run(inputs), run_network(case.checkpoint.network, inputs))
+
+    assert error < RELATIVE_LIMIT
+
+
 def test_golden_case_holds(case: Exported) -> None:
     case.engine.check_golden_case()
 
