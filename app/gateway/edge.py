@@ -116,7 +116,7 @@ def _lines_of(answer: Answer, exchange: Exchange) -> bytes:
 
 @functools.lru_cache(1024)
 def _fixed_lines(headers: tuple[Header, ...], model_digest: str) -> bytes:
-    return to_lines((*_missing_headers(headers), *headers, *_digest_header(model_digest)))
+    return to_lines((*headers, *_missing_headers(headers), *_digest_header(model_digest)))
 
 
 def _missing_headers(headers: Iterable[Header]) -> list[Header]:
