@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.config import NetworkConfig
+from models.recurrent import Cell
 from models.series import SeriesSet
 from models.training import TrainingOptions
 
@@ -42,6 +43,7 @@ class Recipe:
         anchor_smoothing: As in ``NetworkConfig``.
         width: As in ``NetworkConfig``.
         dropout: As in ``NetworkConfig``.
+        cell: Kind of recurrent layer.
     """
 
     longest_season: float
@@ -57,6 +59,7 @@ class Recipe:
     anchor_smoothing: float = 0.9
     width: float = 1.0
     dropout: float = 0.1
+    cell: Cell = "lstm"
 
 
 _RECIPES = (
@@ -65,7 +68,7 @@ _RECIPES = (
     # quarterly
     Recipe(6, (2, 2), 0.3, 0.0, 120, 6, anchor_share=0.6, width=0.95),
     Recipe(7, (4, 2), 0.05, 0.0, 100, 2, batch_share=0.25),  # daily
-    Recipe(12, (3, 0), 0.05, 0.05, 200, 4),  # monthly
+    Recipe(12, (3, 0), 0.05, 0.05, 200, 4, cell="gru"),  # monthly
     Recipe(48, (2, 2), 0.05, 0.0, 100, 2, level_smoothing=0.03),  # hours of a day
     # weekly
     Recipe(53, (2, 2), 0.05, 0.05, 200, 4, anchor_share=0.6, anchor_smoothing=0.5, dropout=0.2),
@@ -143,6 +146,7 @@ def choose_config(
         "anchor_smoothing": recipe.anchor_smoothing,
         "width": recipe.width,
         "dropout": recipe.dropout,
+        "cell": recipe.cell,
         "transform": "identity" if items.has_negative_values else "both",
         "is_nonnegative": not items.has_negative_values,
     }

@@ -42,6 +42,7 @@ def _network_reasons(plan: Plan) -> dict[str, tuple[str, str]]:
     return {
         "season": (str(config.season), _explain_season(config.season, plan.items.season)),
         "transform": (config.transform, axis),
+        "cell": (config.cell, recipe_for),
         "window": (f"{config.window} values", f"{recipe_for}: {' and '.join(parts)}"),
         "num_members": (f"{config.num_members} networks", f"{recipe_for}; their mean errs less"),
         "input_noise": (str(config.input_noise), recipe_for),

@@ -86,6 +86,11 @@ def test_yearly_quarterly_and_weekly_series_are_drawn_to_a_trend() -> None:
     assert shares == [0.6, 0.6, 0.0, 0.0, 0.6, 0.0]
 
 
+def test_months_are_learned_by_gru_and_others_by_lstm() -> None:
+    cells = [config_of(series_set(season, 1, 2)).cell for season in (1, 4, 7, 12, 24, 52, 168)]
+    assert cells == ["lstm", "lstm", "lstm", "gru", "lstm", "lstm", "lstm"]
+
+
 def test_only_hours_start_from_a_smoothed_level() -> None:
     configs = [config_of(series_set(season, 1, 2)) for season in (1, 4, 7, 12, 24, 48, 52, 168)]
     smoothing = [config.level_smoothing for config in configs]
