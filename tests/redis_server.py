@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
-SKIP_REASON = "no redis-server on this machine: apt-get install redis-server runs these tests"
+_SKIP_REASON = "no redis-server on this machine: apt-get install redis-server runs these tests"
 _STARTUP_TIMEOUT_S = 20.0
 
 
@@ -96,14 +97,11 @@ class RedisServer:
             return False
 
 
-def has_redis() -> bool:
-    """Whether there is a server to start."""
-    return shutil.which("redis-server") is not None
-
-
 @contextmanager
 def running_redis(directory: Path, *options: str) -> Iterator[RedisServer]:
-    """Run a Redis until the block ends."""
+    """Run a Redis until the block ends; the test is skipped where there is none to run."""
+    if shutil.which("redis-server") is None:
+        pytest.skip(_SKIP_REASON)
     server = RedisServer(directory, *options)
     try:
         server.start()

@@ -1,7 +1,7 @@
 """Streams over HTTP that two services share through one Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,20 +13,11 @@ from app.gateway.main import create_app, open_stream_store
 from app.keys import NewKey, create_key
 from app.settings import Settings, load_settings
 from tests.fakes import FakeRunners
-from tests.redis_server import SKIP_REASON, RedisServer, has_redis, running_redis
+from tests.redis_server import RedisServer
 from tests.stream_stores import opened
 
 STREAMS = "/v1/models/monthly/streams"
 ONE = f"{STREAMS}/shop-17"
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    if not has_redis():
-        pytest.skip(SKIP_REASON)
-    (tmp_path / "redis").mkdir()
-    with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture

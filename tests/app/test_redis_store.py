@@ -14,7 +14,7 @@ from app.errors import StartupError, StreamLostError, StreamNotFoundError, Strea
 from app.gateway.redis_store import RedisStore
 from app.gateway.stream_store import StreamKey
 from tests.captured_log import captured_log
-from tests.redis_server import SKIP_REASON, RedisServer, free_port, has_redis, running_redis
+from tests.redis_server import RedisServer, free_port, running_redis
 from tests.stream_stores import KEY, PATIENCE_S, TTL_S, opened, stream
 from tests.waiting import until
 
@@ -132,8 +132,6 @@ async def test_redis_that_takes_nothing_more_is_no_lost_stream(own_redis: RedisS
 
 
 async def test_password_is_used_and_told_nobody(tmp_path: Path) -> None:
-    if not has_redis():
-        pytest.skip(SKIP_REASON)
     with (
         running_redis(tmp_path, "--requirepass", PASSWORD) as server,
         captured_log(logging.StreamHandler) as log,
@@ -151,8 +149,6 @@ async def test_password_is_used_and_told_nobody(tmp_path: Path) -> None:
 
 
 async def test_tls_is_spoken_with_a_server_that_is_known(tmp_path: Path) -> None:
-    if not has_redis():
-        pytest.skip(SKIP_REASON)
     authority, foreign = trustme.CA(), trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(tmp_path / "authority"))
