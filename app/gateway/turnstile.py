@@ -20,7 +20,7 @@ from app.gateway.exchange import EXCHANGE_KEY, Exchange, choose_request_id
 from app.gateway.pauses import Flow, Pauses
 from app.gateway.problems import problem_response
 from app.gateway.tally import Tally
-from app.gateway.whole_answers import WholeAnswerProtocol
+from app.gateway.whole_answers import WholeAnswerProtocol, to_lines
 from app.keys import KeyRing
 from app.logs import REQUEST_ID
 
@@ -102,9 +102,8 @@ def _write(path: str, error: OverloadedError, request_id: str) -> tuple[bytes, i
     REQUEST_ID.reset(token)
     headers = [*response.raw_headers, *SAFE_HEADERS.items()]
     headers.append((b"x-request-id", request_id.encode()))
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     body = bytes(response.body)
-    return STATUS_LINE[response.status_code] + lines + b"\r\n" + body, len(body)
+    return STATUS_LINE[response.status_code] + to_lines(headers) + b"\r\n" + body, len(body)
 
 
 class TurnstileProtocol(WholeAnswerProtocol):

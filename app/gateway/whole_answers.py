@@ -4,8 +4,8 @@ An ASGI extension of this server: what stands in a scope under ``extensions`` an
 the headers as they go over the wire, and the body.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from app.gateway.exchange import Header
 
-WRITE = "gatecast.answer"
+WRITE = "gatecast.write"
 
 Write = Callable[[bytes, bytes | memoryview], bool]
 """Writes an answer of status 200; returns false where only uvicorn's own way will do."""
@@ -41,8 +41,7 @@ def write_of(scope: Scope) -> Write | None:
     return write
 
 
-@lru_cache(1024)
-def to_lines(headers: tuple[Header, ...]) -> bytes:
+def to_lines(headers: Iterable[Header]) -> bytes:
     """Return headers as they go over the wire."""
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
@@ -51,7 +50,7 @@ def _write(cycle: RequestResponseCycle, lines: bytes, body: bytes | memoryview) 
     is_usual = cycle.keep_alive and not cycle.response_started
     if not is_usual or cycle.disconnected or cycle.flow.write_paused:
         return False
-    first = STATUS_LINE[HTTPStatus.OK] + to_lines(tuple(cycle.default_headers))
+    first = STATUS_LINE[HTTPStatus.OK] + to_lines(cycle.default_headers)
     cycle.transport.writelines((first, lines, b"\r\n", body))
     cycle.response_started = cycle.response_complete = True
     cycle.message_event.set()
