@@ -132,7 +132,7 @@ class Drawing:
 
     Attributes:
         batch_size: Series in a batch, over all processes.
-        crop_length: Longest stretch of a series.
+        crop_length: Longest stretch of a series to forecast from; the steps ahead come on top.
         seed: Of what is random.
         shard: Which rows of each batch this process has.
     """
@@ -164,10 +164,11 @@ class RandomBatches(Dataset[dict[str, Tensor]]):
 
     def _crop(self, row: int, random: np.random.Generator) -> Crop:
         series, limit = self._part.items.series[row], self._part.limits[row]
-        spare = limit - self._drawing.crop_length
+        length = self._drawing.crop_length + self._horizon
+        spare = limit - length
         first = int(random.integers(spare + 1)) if spare > 0 else 0
-        stop = min(first + self._drawing.crop_length, limit)
-        return Crop(series, first, stop, limit, float(self._part.weights[row]))
+        stop = min(first + length, limit)
+        return Crop(series, first, stop, stop, float(self._part.weights[row]))
 
 
 class ValidationBatches(Dataset[dict[str, Tensor]]):

@@ -13,6 +13,7 @@ from models.batches import (
     series_weights,
     stack_crops,
 )
+from models.loss import steps_ahead, target_mask
 from models.series import Series, SeriesSet
 
 
@@ -51,7 +52,21 @@ def test_batches_depend_on_seed_and_number_alone(waves: SeriesSet) -> None:
 
 def test_long_series_are_cropped(waves: SeriesSet) -> None:
     batches = RandomBatches(whole(waves), Drawing(batch_size=50, crop_length=10, seed=1), horizon=2)
-    assert batches[0]["past_target"].shape == (50, 10)
+    assert batches[0]["past_target"].shape == (50, 12)
+
+
+def test_nothing_is_learned_from_past_the_end_of_a_crop() -> None:
+    horizon = 5
+    items = SeriesSet((Series("a", np.arange(1000.0)),), None, 1)
+    how = Drawing(batch_size=8, crop_length=20, seed=1)
+    batch = RandomBatches(whole(items), how, horizon=horizon)[0]
+    values = batch["past_target"]
+    origins = torch.arange(values.shape[1]).expand(len(values), -1)
+    counts = target_mask(~values.isnan(), origins, limits=batch["limits"], horizon=horizon)
+    ahead = steps_ahead(values, origins, horizon) - values.unsqueeze(-1)
+    expected = torch.arange(1.0, horizon + 1).expand_as(ahead)
+    assert torch.equal(ahead[counts], expected[counts])
+    assert counts[:, :20].all()  # every step of the crop itself has all its steps ahead
 
 
 def test_training_never_sees_values_past_the_limit() -> None:
