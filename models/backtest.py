@@ -110,6 +110,7 @@ def forecast_by_methods(
     *,
     season: int,
     horizon: int,
+    context_length: int,
     rivals: Mapping[str, Method] | None = None,
 ) -> Forecasts:
     """Forecast ``windows`` with ``network``, the seasonal naive and ``rivals``.
@@ -119,6 +120,7 @@ def forecast_by_methods(
         windows: What to forecast.
         season: Steps in one season.
         horizon: Steps of each window, at most the network's own.
+        context_length: Steps before each window that ``network`` reads.
         rivals: Further methods, by name.
     """
 
@@ -131,13 +133,14 @@ def forecast_by_methods(
         name: np.stack([method(history) for history in histories])
         for name, method in methods.items()
     }
+    quantiles = forecast_windows(network, windows, context_length=context_length)
     return Forecasts(
         windows=windows,
         horizon=horizon,
         season=season,
         actual=np.stack([w.series.target[w.origin : w.origin + horizon] for w in windows]),
         scales=np.array([metrics.seasonal_scale(history, season) for history in histories]),
-        quantiles={MODEL: forecast_windows(network, windows)[:, :horizon], **others},
+        quantiles={MODEL: quantiles[:, :horizon], **others},
     )
 
 
@@ -161,41 +164,61 @@ def summarise(forecasts: Forecasts) -> Backtest:
     )
 
 
-def forecast_windows(network: Forecaster, windows: list[Window]) -> FloatArray:
+def forecast_windows(
+    network: Forecaster, windows: list[Window], *, context_length: int
+) -> FloatArray:
     """Forecast ``(windows, horizon, levels)`` at ``metrics.EVALUATION_LEVELS``, in their order.
 
-    The windows of one series share one pass: what a causal network says at a step does not depend
-    on later values.
+    As a service does, the network reads the last ``context_length`` steps before each window.
+    Windows of one series that begin to be read at the same step share one pass: what a causal
+    network says at a step does not depend on later values.
     """
-    by_series: dict[int, list[int]] = {}
+    by_crop: dict[tuple[int, int], list[int]] = {}
     for place, window in enumerate(windows):
-        by_series.setdefault(id(window.series), []).append(place)
-    groups = sorted(by_series.values(), key=lambda g: (len(g), max(windows[p].origin for p in g)))
+        first = max(0, window.origin - context_length)
+        by_crop.setdefault((id(window.series), first), []).append(place)
+    groups = [
+        _Group(windows[places[0]].series, first, [windows[p].origin for p in places], places)
+        for (_, first), places in by_crop.items()
+    ]
+    groups.sort(key=lambda group: (len(group.origins), group.num_steps))
     forecasts = np.empty((len(windows), network.config.horizon, len(_LEVELS)))
     for first in range(0, len(groups), _BATCH):
-        for same in _same_length(groups[first : first + _BATCH]):
-            forecasts[np.array(same)] = _forecast_groups(network, windows, same)
+        for same in _same_size(groups[first : first + _BATCH]):
+            forecasts[np.array([group.places for group in same])] = _forecast_groups(network, same)
     return forecasts
 
 
-def _same_length(groups: list[list[int]]) -> list[list[list[int]]]:
-    lengths = sorted({len(group) for group in groups})
-    return [[group for group in groups if len(group) == length] for length in lengths]
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Windows of one series that share a pass from the step ``first`` on."""
+
+    series: Series
+    first: int
+    origins: list[int]
+    places: list[int]
+
+    @property
+    def num_steps(self) -> int:
+        return max(self.origins) - self.first
+
+
+def _same_size(groups: list[_Group]) -> list[list[_Group]]:
+    sizes = sorted({len(group.origins) for group in groups})
+    return [[group for group in groups if len(group.origins) == size] for size in sizes]
 
 
 @torch.no_grad()
-def _forecast_groups(
-    network: Forecaster, windows: list[Window], groups: list[list[int]]
-) -> FloatArray:
-    """Forecast groups of equal size, one series each: ``(groups, size, horizon, levels)``."""
-    stops = [max(windows[place].origin for place in group) for group in groups]
+def _forecast_groups(network: Forecaster, groups: list[_Group]) -> FloatArray:
+    """Forecast groups of equal size: ``(groups, size, horizon, levels)``."""
+    stops = [max(group.origins) for group in groups]
     crops = [
-        Crop(windows[group[0]].series, 0, stop, stop)
+        Crop(group.series, group.first, stop, stop)
         for group, stop in zip(groups, stops, strict=True)
     ]
     batch = stack_crops(crops, network.config.horizon)
-    origins = torch.tensor([[windows[place].origin - 1 for place in group] for group in groups])
-    trained = network.forecast_origins(batch, origins).numpy()
+    origins = [[origin - 1 - group.first for origin in group.origins] for group in groups]
+    trained = network.forecast_origins(batch, torch.tensor(origins)).numpy()
     return interpolate_levels(trained, network.config.quantile_levels)
 
 

@@ -21,7 +21,9 @@ _NARROWEST, _WIDEST = 1.0, 2.0
 _MOST_SERIES = 500
 
 
-def measure_width(network: Forecaster, items: SeriesSet, limits: Sequence[int]) -> float:
+def measure_width(
+    network: Forecaster, items: SeriesSet, limits: Sequence[int], *, context_length: int
+) -> float:
     """Return the factor of the distances from the median that covers what was held back.
 
     It is never below 1, and at most 2: what so few stretches show is no reason for more.
@@ -30,13 +32,15 @@ def measure_width(network: Forecaster, items: SeriesSet, limits: Sequence[int]) 
         network: What was trained on the steps before ``limits``, in evaluation mode.
         items: The series, whole.
         limits: First step of each that was held back; its length where none was.
+        context_length: Steps before each forecast that ``network`` reads.
     """
     windows = _held_back_windows(items, limits, network.config.horizon)
     if not windows:
         return 1.0
     horizon = network.config.horizon
     actual = np.stack([w.series.target[w.origin : w.origin + horizon] for w in windows])
-    distances = _distances(actual, forecast_windows(network, windows))
+    forecasts = forecast_windows(network, windows, context_length=context_length)
+    distances = _distances(actual, forecasts)
     needed = float(np.quantile(distances, _COVERAGE)) if distances.size else 1.0
     return min(max(needed, _NARROWEST), _WIDEST)
 

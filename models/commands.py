@@ -276,6 +276,7 @@ def backtest(checkpoint: Path, data: Path, **given: Any) -> None:
         windows,
         season=items.season,
         horizon=horizon,
+        context_length=trained.context_length,
         rivals=_rivals(items.season, horizon) if given["rivals"] else {},
     )
     result = summarise(forecasts)

@@ -157,7 +157,8 @@ def _measure_width(course: _Course, config: NetworkConfig, place: Place) -> floa
         return 1.0
     networks, _ = _fit_members(course, config, place, hold_back=hold_back)
     trial = Forecaster.from_members(config, networks)
-    return measure_width(trial, course.items, part.limits)
+    context_length = course.options.context_length
+    return measure_width(trial, course.items, part.limits, context_length=context_length)
 
 
 def _search(

@@ -15,9 +15,8 @@ import torch
 from rich.console import Console
 
 from models.backtest import Backtest, Window, forecast_by_methods, summarise
-from models.checkpoint import DESCRIPTION_FILE, save_checkpoint
+from models.checkpoint import DESCRIPTION_FILE, Checkpoint, save_checkpoint
 from models.config import NetworkConfig
-from models.forecaster import Forecaster
 from models.report import describe_backtest
 from models.run import Plan, clear_directory, prepare_directory, train_forecaster
 from models.series import FloatArray, Series, SeriesSet
@@ -85,11 +84,15 @@ def training_part(items: SeriesSet, competition: Competition) -> SeriesSet:
     return replace(items, series=series)
 
 
-def score_test_part(network: Forecaster, items: SeriesSet, competition: Competition) -> Backtest:
-    """Score ``network`` and the seasonal naive on the official test part."""
+def score_test_part(checkpoint: Checkpoint, items: SeriesSet, competition: Competition) -> Backtest:
+    """Score ``checkpoint`` and the seasonal naive on the official test part."""
     windows = [Window(item, len(item.target) - competition.horizon) for item in items.series]
     forecasts = forecast_by_methods(
-        network, windows, season=items.season, horizon=competition.horizon
+        checkpoint.network,
+        windows,
+        season=items.season,
+        horizon=competition.horizon,
+        context_length=checkpoint.context_length,
     )
     return summarise(forecasts)
 
@@ -108,9 +111,7 @@ def train_starter(output: Path, console: Console) -> None:
         clear_directory(output)
     prepare_directory(plan, output)
     checkpoint = train_forecaster(plan, output, console)
-    results = {
-        each: score_test_part(checkpoint.network, series, each) for each, series in whole.items()
-    }
+    results = {each: score_test_part(checkpoint, series, each) for each, series in whole.items()}
     for competition, result in results.items():
         console.print(describe_backtest(result, competition.name))
     accuracy = tuple(result.to_accuracy(each.name) for each, result in results.items())

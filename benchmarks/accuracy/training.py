@@ -74,7 +74,9 @@ def train_and_score(data: DataSet, variant: dict[str, Any]) -> tuple[Result, Flo
     console = Console(file=io.StringIO())
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = train_forecaster(Plan(items, config, options), Path(directory), console)
-    forecasts = forecast_windows(checkpoint.network, data.windows)
+    forecasts = forecast_windows(
+        checkpoint.network, data.windows, context_length=checkpoint.context_length
+    )
     seconds = round(time.monotonic() - started, 1)
     num_steps = tuple(checkpoint.training.config["num_steps"])
     scores = score_forecasts(data, forecasts)

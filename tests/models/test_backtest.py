@@ -45,11 +45,24 @@ def test_one_pass_forecasts_what_single_windows_would(
     network: Forecaster, waves: SeriesSet
 ) -> None:
     windows = rolling_windows(waves, horizon=4, num_windows=3)
-    together = forecast_windows(network, windows)
+    together = forecast_windows(network, windows, context_length=64)
     for window, forecast in zip(windows, together, strict=True):
         known = window.series.until(window.origin)
-        alone = forecast_windows(network, [Window(known, window.origin)])[0]
+        alone = forecast_windows(network, [Window(known, window.origin)], context_length=64)[0]
         np.testing.assert_allclose(forecast, alone, rtol=1e-5)
+
+
+def test_network_reads_what_a_service_would_give_it(network: Forecaster, waves: SeriesSet) -> None:
+    context_length = 30
+    windows = rolling_windows(waves, horizon=4, num_windows=4)  # some begin before step 30
+    forecasts = forecast_windows(network, windows, context_length=context_length)
+    for window, forecast in zip(windows, forecasts, strict=True):
+        first = max(0, window.origin - context_length)
+        recent = replace(window.series, target=window.series.target[first : window.origin])
+        served = forecast_windows(
+            network, [Window(recent, window.origin - first)], context_length=10**9
+        )
+        np.testing.assert_allclose(forecast, served[0], rtol=1e-5)
 
 
 def test_windows_of_many_series_keep_their_order(network: Forecaster, waves: SeriesSet) -> None:
@@ -59,7 +72,7 @@ def test_windows_of_many_series_keep_their_order(network: Forecaster, waves: Ser
         for item in waves.series
     ]
     windows = rolling_windows(replace(waves, series=tuple(many)), horizon=4, num_windows=1)
-    forecast = forecast_windows(network, windows)
+    forecast = forecast_windows(network, windows, context_length=64)
     # The forecast follows the unit of the target.
     first = len(waves.series)
     np.testing.assert_allclose(forecast[first : 2 * first], 2 * forecast[:first], rtol=1e-4)
@@ -67,7 +80,9 @@ def test_windows_of_many_series_keep_their_order(network: Forecaster, waves: Ser
 
 def test_accuracy_holds_the_seasonal_naive_too(network: Forecaster, waves: SeriesSet) -> None:
     windows = rolling_windows(waves, horizon=4, num_windows=2)
-    result = summarise(forecast_by_methods(network, windows, season=waves.season, horizon=4))
+    result = summarise(
+        forecast_by_methods(network, windows, season=waves.season, horizon=4, context_length=64)
+    )
     accuracy = result.to_accuracy("waves")
     assert (accuracy.data_set, accuracy.num_series, result.num_windows) == ("waves", 6, 12)
     assert accuracy.mase == result.model.mase
@@ -81,7 +96,12 @@ def test_rivals_are_scored_on_the_same_windows(network: Forecaster, waves: Serie
         return np.full((4, 9), history[-1])
 
     forecasts = forecast_by_methods(
-        network, windows, season=waves.season, horizon=4, rivals={"last value": last_value}
+        network,
+        windows,
+        season=waves.season,
+        horizon=4,
+        context_length=64,
+        rivals={"last value": last_value},
     )
     result = summarise(forecasts)
     error = np.abs(forecasts.actual - np.array([[w.series.target[w.origin - 1]] for w in windows]))

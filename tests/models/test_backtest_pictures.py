@@ -21,7 +21,9 @@ def test_pictures_are_drawn(
     torch.manual_seed(0)
     network = Forecaster(tiny_config).eval()
     windows = rolling_windows(waves, horizon=4, num_windows=2)
-    forecasts = forecast_by_methods(network, windows, season=waves.season, horizon=4)
+    forecasts = forecast_by_methods(
+        network, windows, season=waves.season, horizon=4, context_length=64
+    )
     draw_backtest(forecasts, summarise(forecasts), tmp_path / "pictures")
     for name in (FANS_FILE, RELIABILITY_FILE):
         picture = imread(tmp_path / "pictures" / name)

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from app.artifact.card import Training
+from models.checkpoint import Checkpoint
 from models.config import NetworkConfig
 from models.forecaster import Forecaster
 from models.starter import (
@@ -28,5 +30,7 @@ def test_seasonal_naive_scores_what_was_published(
     assert training_part(items, competition).num_observations == num_values
     torch.manual_seed(0)
     network = Forecaster(NetworkConfig(horizon=24, season=12, hidden_size=2, num_layers=1)).eval()
-    scores = score_test_part(network, items, competition).seasonal_naive
+    training = Training(data_digest="0" * 64, num_series=1, num_observations=1, seed=1, config={})
+    checkpoint = Checkpoint(network, "M", context_length=512, training=training)
+    scores = score_test_part(checkpoint, items, competition).seasonal_naive
     assert round(scores.mase, 3) == naive_mase

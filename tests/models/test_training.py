@@ -47,7 +47,7 @@ def test_network_learns_a_sine(tmp_path: Path) -> None:
     options = TrainingOptions(max_steps=250, batch_size=1, learning_rate=1e-2, steps_per_check=125)
     network = fit(items, config, options, tmp_path)
     windows = rolling_windows(items, horizon=5, num_windows=2)
-    forecast = forecast_windows(network, windows)[..., MEDIAN]
+    forecast = forecast_windows(network, windows, context_length=120)[..., MEDIAN]
     actual = np.stack([series.target[w.origin : w.origin + 5] for w in windows])
     assert np.abs(forecast - actual).mean() < 1.0  # of an amplitude of 20
 
