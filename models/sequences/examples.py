@@ -60,6 +60,13 @@ class ExampleSet:
         """Steps of each sequence."""
         return [len(example.values) for example in self.examples]
 
+    @property
+    def num_answered(self) -> int:
+        """Sequences with an answer: those with a tag where the task is to tag, otherwise all."""
+        if self.task != "tag":
+            return len(self.examples)
+        return sum(bool((example.answer != IGNORED).any()) for example in self.examples)
+
     def select(self, places: Sequence[int]) -> Self:
         """Return the examples at ``places``."""
         return replace(self, examples=tuple(self.examples[place] for place in places))

@@ -5,6 +5,7 @@ import numpy as np
 from models.sequences.examples import ExampleSet
 
 LEAST_EXAMPLES = 4
+_NO_TAG = -1.0
 
 
 def split_examples(items: ExampleSet, share: float, seed: int) -> tuple[ExampleSet, ExampleSet]:
@@ -12,7 +13,8 @@ def split_examples(items: ExampleSet, share: float, seed: int) -> tuple[ExampleS
 
     Sequences are shuffled and put in order of their answer, and each ``1 / share``-th is held back:
     so both parts have alike shares of each class, or alike numbers to find. A class with a single
-    sequence is learned. Sequences to tag are ordered by their commonest tag.
+    sequence is learned. Sequences to tag are ordered by their commonest tag; what has none is
+    learned, too, as nothing can be measured on it.
 
     Args:
         items: At least ``LEAST_EXAMPLES``.
@@ -24,16 +26,18 @@ def split_examples(items: ExampleSet, share: float, seed: int) -> tuple[ExampleS
     keys = np.array([_sort_key(items, place) for place in shuffled])
     ordered = shuffled[np.argsort(keys, kind="stable")]
     sorted_keys = np.sort(keys, kind="stable")
-    is_alone = np.zeros(len(ordered), bool)
+    must_learn = np.zeros(len(ordered), bool)
     if items.task == "classify":
         _, places, counts = np.unique(sorted_keys, return_inverse=True, return_counts=True)
-        is_alone = counts[places] == 1
+        must_learn = counts[places] == 1
+    elif items.task == "tag":
+        must_learn = sorted_keys == _NO_TAG
     # The number of sequences to hold back rises by one every 1 / share sequences.
     due = np.floor((np.arange(len(ordered)) + 0.5) * share + 0.5).astype(int)
     is_held = np.diff(due, prepend=0) > 0
-    is_held &= ~is_alone
+    is_held &= ~must_learn
     if not is_held.any():
-        is_held[int(np.flatnonzero(~is_alone)[0]) if not is_alone.all() else 0] = True
+        is_held[int(np.flatnonzero(~must_learn)[0]) if not must_learn.all() else 0] = True
     learned = sorted(int(place) for place in ordered[~is_held])
     held = sorted(int(place) for place in ordered[is_held])
     return items.select(learned), items.select(held)
@@ -43,5 +47,5 @@ def _sort_key(items: ExampleSet, place: int) -> float:
     answer = items.examples[place].answer
     if items.task == "tag":
         known = answer[answer >= 0].astype(int)
-        return float(np.bincount(known).argmax()) if len(known) else -1.0
+        return float(np.bincount(known).argmax()) if len(known) else _NO_TAG
     return float(answer.reshape(-1)[0])

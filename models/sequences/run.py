@@ -61,10 +61,10 @@ class SequencePlan:
         Raises:
             InvalidInputError: There is not.
         """
-        count = len(self.items.examples)
+        count, kind = self.items.num_answered, "tagged " * (self.items.task == "tag")
         if count < LEAST_EXAMPLES:
             raise InvalidInputError(
-                f"{count} sequences are too few to learn from and to hold some back; "
+                f"{count} {kind}sequences are too few to learn from and to hold some back; "
                 f"at least {LEAST_EXAMPLES} are needed"
             )
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.errors import InvalidInputError
 from models.sequences.calibration import calibration_error, log_loss
 from models.sequences.examples import ExampleSet
 from models.sequences.network import SequenceNetwork
@@ -69,7 +70,12 @@ def measure(network: SequenceNetwork, items: ExampleSet, baseline: Floats) -> tu
         items: Of its task, features and classes.
         baseline: What to answer without reading: ``class_shares`` of the training data, or the mean
             of their targets ``(num_targets,)``.
+
+    Raises:
+        InvalidInputError: No step of ``items`` has a tag.
     """
+    if not items.num_answered:
+        raise InvalidInputError("no step has a tag to score the answers by")
     given, true = answer_examples(network, items)
     constant = np.broadcast_to(baseline, given.shape)
     if items.task == "regress":

@@ -112,6 +112,14 @@ def test_too_few_sequences_are_refused(tmp_path: Path) -> None:
         run_train(data, tmp_path / "run", "classify", "--max-steps", "2")
 
 
+def test_file_without_tags_is_not_scored(waves: Path, tmp_path: Path) -> None:
+    run_train(waves, tmp_path / "run", "tag", "--features", "x", "--max-steps", "1")
+    untagged = tmp_path / "untagged.csv"
+    untagged.write_text("item_id,x,phase\na,1,\na,2,\n")
+    with pytest.raises(InvalidInputError, match="no step has a tag"):
+        run_score(tmp_path / "run", untagged)
+
+
 def test_pooling_has_no_place_in_tagging(waves: Path, tmp_path: Path) -> None:
     options = ["--task", "tag", "--target", "phase", "--pooling", "max", "--output", str(tmp_path)]
     result = CliRunner().invoke(train, [str(waves), *options])

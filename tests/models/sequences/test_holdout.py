@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.sequences.examples import Example, ExampleSet
+from models.sequences.examples import IGNORED, Example, ExampleSet
 from models.sequences.holdout import split_examples
 from models.sequences.scaling import find_scaling
 
@@ -30,6 +30,19 @@ def test_class_of_one_sequence_is_learned() -> None:
     learned, held = split_examples(classes(1, 8), 0.2, seed=1)
     assert 0 in {int(example.answer) for example in learned.examples}
     assert held.examples
+
+
+def test_sequences_without_a_tag_are_not_held_back() -> None:
+    none, some = np.full(3, IGNORED), np.array([0, IGNORED, 1])
+    examples = tuple(
+        Example(f"i{n}", np.full((3, 1), float(n)), some if n in {3, 7} else none)
+        for n in range(10)
+    )
+    items = ExampleSet("tag", examples, ("x",), classes=("a", "b"))
+    assert items.num_answered == 2
+    learned, held = split_examples(items, 0.2, seed=1)
+    assert {example.item_id for example in held.examples} <= {"i3", "i7"}
+    assert learned.num_answered == held.num_answered == 1
 
 
 def test_something_is_held_back_even_of_few() -> None:
