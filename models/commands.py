@@ -163,10 +163,14 @@ def _check_usage(given: dict[str, Any]) -> None:
         if given["horizon"] is None:
             raise click.UsageError("--horizon is needed")
         return
-    fixed = [name for name in _FIXED_OPTIONS if given[name]]
+    fixed = [name for name in _FIXED_OPTIONS if _is_given(given[name])]
     if fixed:
         option = fixed[0].removeprefix("num_").replace("_", "-").replace("country", "holidays")
         raise click.UsageError(f"--{option} can not be given with --from: the checkpoint has it")
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False and value != ()
 
 
 def _train(

@@ -205,13 +205,14 @@ def test_tuning_goes_on_learning_at_a_lower_rate(
     assert any(not torch.equal(one[name], other[name]) for name in other)
 
 
+@pytest.mark.parametrize(("option", "value"), [("--members", "2"), ("--dropout", "0")])
 def test_tuning_with_another_network_is_refused(
-    barely_trained: Path, data_file: Path, tmp_path: Path
+    option: str, value: str, barely_trained: Path, data_file: Path, tmp_path: Path
 ) -> None:
     arguments = [str(data_file), "--output", str(tmp_path / "tuned"), "--from", str(barely_trained)]
-    result = CliRunner().invoke(train, [*arguments, "--members", "2"])
+    result = CliRunner().invoke(train, [*arguments, option, value])
     assert result.exit_code == 2
-    assert "--members can not be given with --from" in result.output
+    assert f"{option} can not be given with --from" in result.output
 
 
 def test_interrupted_training_continues_to_the_same_weights(
