@@ -94,9 +94,9 @@ class SeriesSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything a model could learn from."""
+        """SHA-256 of everything a model could learn from; the season to follow is a choice."""
         names = (self.past_covariates, self.future_covariates, self.static_covariates)
-        digest = hashlib.sha256(repr((self.freq, self.season, names)).encode())
+        digest = hashlib.sha256(repr((self.freq, names)).encode())
         if self.static_categories or self.calendar_features:
             digest.update(repr((self.static_categories, self.calendar_features)).encode())
         for item in self.series:

@@ -219,6 +219,11 @@ def test_digest_changes_with_a_value(tmp_path: Path) -> None:
     assert one.digest != other.digest
 
 
+def test_digest_does_not_depend_on_the_season_to_follow(tmp_path: Path) -> None:
+    items, _ = read(tmp_path, "unique_id,ds,y a,1,1 a,2,2", STEPS)
+    assert replace(items, season=7).digest == items.digest
+
+
 def test_digest_does_not_depend_on_the_order_of_an_items_rows(tmp_path: Path) -> None:
     one, _ = read(tmp_path, "unique_id,ds,y a,1,1 a,2,2", STEPS)
     other, _ = read(tmp_path, "unique_id,ds,y a,2,2 a,1,1", STEPS)
