@@ -65,7 +65,7 @@ class DynamicBatcher:
         self.statistics = VersionStatistics(model_name, model_version)
         """What it adds to; to go on with older counts, put them in its place before it runs."""
         self.lost: Callable[[], None] = lambda: None
-        """Called when the engine can run nothing any more in this process."""
+        """Called when nothing can be run any more in this process."""
         self._engine = engine
         self._interface = engine.interface
         self._limits = limits
@@ -77,15 +77,17 @@ class DynamicBatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._is_draining = False
+        self._is_closed = False
         self._metrics = BatchMetrics(model_name, str(model_version))
 
     async def __aenter__(self) -> Self:
         self._worker = asyncio.create_task(self._work(), name="batcher")
+        self._worker.add_done_callback(self._check_ended)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._is_closing = True
+        self._is_draining = self._is_closed = True
         worker, self._worker = self._worker, None
         if worker is not None:
             workers = [worker, *self._runs]
@@ -116,9 +118,31 @@ class DynamicBatcher:
         Raises:
             DeadlineExceededError: Its deadline has passed.
             OverloadedError: The queue is full.
-            ShuttingDownError: The batcher is closing.
+            ShuttingDownError: The batcher drains or is closed.
         """
-        if self._is_closing:
+        self.check_open()
+        self.resume(request)
+
+    def check_open(self) -> None:
+        """Check that new requests are taken.
+
+        Raises:
+            ShuttingDownError: The batcher drains or is closed.
+        """
+        if self._is_draining:
+            raise ShuttingDownError("the runner is shutting down")
+
+    def resume(self, request: PendingRequest) -> None:
+        """Queue as ``submit`` what was admitted before and waited for another request.
+
+        To drain is to answer it too.
+
+        Raises:
+            DeadlineExceededError: Its deadline has passed.
+            OverloadedError: The queue is full.
+            ShuttingDownError: The batcher is closed.
+        """
+        if self._is_closed:
             raise ShuttingDownError("the runner is shutting down")
         if request.terms.deadline <= self._clock():
             raise DeadlineExceededError("the deadline passed before the model ran")
@@ -137,7 +161,7 @@ class DynamicBatcher:
 
     async def drain(self) -> None:
         """Refuse new requests and wait until those in the queue are answered."""
-        self._is_closing = True
+        self._is_draining = True
         await self._idle.wait()
 
     async def _work(self) -> None:
@@ -168,10 +192,17 @@ class DynamicBatcher:
 
     def _end(self, batch: Sequence[PendingRequest], run: asyncio.Task[None]) -> None:
         self._runs.discard(run)
+        self._check_ended(run)
         if run.cancelled():  # perhaps before its first step
             waiting = [request for request in batch if request.is_waiting]
             self._fail(waiting, ShuttingDownError("the runner is shutting down"))
         self._rest()
+
+    def _check_ended(self, task: asyncio.Task[None]) -> None:
+        """End the process where a task of this batcher failed: its requests would wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("the batcher failed", exc_info=error)
+            self.lost()
 
     async def _gather(self) -> None:
         # The worker's own wake-up stands before the sockets' in the loop's queue: only the second

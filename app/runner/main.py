@@ -249,7 +249,7 @@ def _end_lost() -> None:
 
     Nothing is put away in order: on a device that is lost that may wait for ever.
     """
-    logger.critical("the device is lost: this runner ends")
+    logger.critical("nothing can be run any more: this runner ends")
     logging.shutdown()
     os._exit(_LOST_STATUS)
 

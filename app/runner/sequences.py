@@ -33,6 +33,8 @@ from app.tensors import Tensors
 from app.wire import SequencePart
 
 _MAX_REMEMBERED = 10_000
+_MAX_TURNS = 1000
+"""Of one sequence: each takes a run of its own, so more could hardly be answered in time."""
 
 Key = tuple[str, str, int | str]
 """Owner, model name and id."""
@@ -96,11 +98,14 @@ class Sequences:
         Raises:
             UnknownSequenceError: It begins no sequence, and there is none to go on with.
             SequenceConflictError: The model was replaced since the sequence began.
-            OverloadedError: All sequences that may be open are.
+            OverloadedError: All sequences that may be open are, or too many requests of this one
+                wait.
             InvalidInputError: The model carries no state, or the request brings one of its own.
+            ShuttingDownError: The batcher takes no new requests.
         """
         if not turn.interface.states:
             raise InvalidInputError("the model carries no state, so it has no sequences")
+        turn.batcher.check_open()
         self.expire()
         key = _key_of(turn)
         sequence = self._sequences.get(key)
@@ -108,6 +113,8 @@ class Sequences:
             sequence = self._open(key, turn)
         elif not sequence.turns:
             _check_turn(sequence, turn)
+        elif len(sequence.turns) >= _MAX_TURNS:
+            raise OverloadedError(f"{_MAX_TURNS} requests of this sequence wait already")
         self._touch(key, sequence)
         sequence.turns.append(turn)
         if len(sequence.turns) > 1:
@@ -169,7 +176,7 @@ class Sequences:
     def _begin(self, key: Key, sequence: _Sequence) -> None:
         turn = sequence.turns[0]
         turn.pending = self._to_pending(key, sequence, turn)
-        turn.batcher.submit(turn.pending)
+        turn.batcher.resume(turn.pending)
 
     def _to_pending(self, key: Key, sequence: _Sequence, turn: Turn) -> PendingRequest:
         """Return the request with the state that it goes on from."""
@@ -208,6 +215,13 @@ class Sequences:
         self._go_on(key, sequence)
 
     def _give_up(self, key: Key, sequence: _Sequence, turn: Turn) -> None:
+        """Take a request out as ``_take_out``, and begin the next one if it stood first."""
+        was_first = sequence.turns[0] is turn
+        self._take_out(sequence, turn)
+        if was_first:
+            self._go_on(key, sequence)
+
+    def _take_out(self, sequence: _Sequence, turn: Turn) -> None:
         """Take a request out that gave no answer, and refuse those behind it, up to a new start."""
         place = sequence.turns.index(turn)
         del sequence.turns[place]
@@ -219,20 +233,20 @@ class Sequences:
             self._refuse(
                 behind, SequenceConflictError("an earlier request of this sequence gave no answer")
             )
-        if not place:
-            self._go_on(key, sequence)
 
     def _go_on(self, key: Key, sequence: _Sequence) -> None:
-        if not sequence.turns:
-            if sequence.states is None:
-                self._close(key)
-            return
-        turn = sequence.turns[0]
-        try:
-            self._begin(key, sequence)
-        except GatecastError as error:
-            self._refuse(turn, error)
-            self._give_up(key, sequence, turn)
+        """Begin the first request that can be begun, and refuse those before it."""
+        while sequence.turns:
+            turn = sequence.turns[0]
+            try:
+                self._begin(key, sequence)
+            except GatecastError as error:
+                self._refuse(turn, error)
+                self._take_out(sequence, turn)
+            else:
+                return
+        if sequence.states is None:
+            self._close(key)
 
     def _refuse(self, turn: Turn, error: GatecastError) -> None:
         waited = self._clock() - turn.request.terms.queued_at

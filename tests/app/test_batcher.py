@@ -332,6 +332,24 @@ async def test_lost_device_is_told_and_its_requests_are_worth_another_try() -> N
     assert losses == ["lost"]
 
 
+@pytest.mark.parametrize("num_slots", [1, 2])
+async def test_batcher_that_can_not_go_on_ends_its_process(
+    num_slots: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(_: Tensors | GatecastError) -> None:
+        raise RecursionError("unexpected")
+
+    losses, caller = list[str](), Caller([1.0]).request
+    inputs, outputs = caller.inputs, caller.outputs
+    request = PendingRequest(inputs, outputs, caller.extent, caller.terms, answer=answer)
+    async with batcher(FakeEngine(), replace(LIMITS, num_slots=num_slots)) as batching:
+        batching.lost = lambda: losses.append("lost")
+        batching.submit(request)
+        await until(lambda: bool(losses))
+    assert losses == ["lost"]
+    assert "RecursionError: unexpected" in caplog.text
+
+
 async def test_statistics_count_requests_rows_and_runs() -> None:
     callers = [Caller([1.0] * 10) for _ in range(3)]
     async with batcher(FakeEngine()) as batching:

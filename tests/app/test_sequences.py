@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from app.errors import (
+    DeadlineExceededError,
     EngineError,
     GatecastError,
     InvalidInputError,
     OverloadedError,
     SequenceConflictError,
+    ShuttingDownError,
     UnknownSequenceError,
 )
 from app.runner.batcher import DynamicBatcher
@@ -102,6 +104,7 @@ class Bench:
         flags: str = "",
         owner: str = "",
         inputs: Tensors | None = None,
+        deadline: float = 1e9,
     ) -> Call:
         """Send ``(time, batch, input)``; ``flags`` may hold ``start`` and ``end``."""
         answered, answers = asyncio.Event(), list[Tensors | GatecastError]()
@@ -113,7 +116,7 @@ class Bench:
         steps, rows, _ = values.shape
         tensors = {"X": values, "sequence_lens": np.full(rows, steps, np.int32)} | (inputs or {})
         extent = self.engine.interface.extent_of(tensors)
-        request = PendingRequest(tensors, ["Y_h"], extent, Terms(0.0, 1e9), answer=answer)
+        request = PendingRequest(tensors, ["Y_h"], extent, Terms(0.0, deadline), answer=answer)
         part = SequencePart(sequence_id, "start" in flags, "end" in flags, owner, "plain")
         call = Call(Turn(part, request, self.batcher, self.engine.interface), answered, answers)
         self.sequences.submit(call.turn)
@@ -353,8 +356,59 @@ async def test_closing_batcher_answers_what_waits_in_a_sequence() -> None:
         one.engine.gate.set()
         await one.batcher.drain()
         check((await calls[0].result())["Y_h"], series(0))
-        with pytest.raises(GatecastError):
-            await calls[1].result()
+        check((await calls[1].result())["Y_h"], series(0), series(1))
+
+
+async def test_draining_batcher_takes_no_more_into_a_sequence() -> None:
+    async with bench() as one:
+        one.engine.gate.clear()
+        first = one.send(series(0), 1, "start")
+        draining = asyncio.create_task(one.batcher.drain())
+        await until(lambda: bool(one.engine.rows))
+        with pytest.raises(ShuttingDownError):
+            one.send(series(1))
+        one.engine.gate.set()
+        await draining
+        check((await first.result())["Y_h"], series(0))
+
+
+async def test_batcher_that_ends_refuses_what_waits_in_a_sequence() -> None:
+    async with bench() as one:
+        one.engine.gate.clear()
+        calls = [one.send(series(0), 1, "start"), one.send(series(1)), one.send(series(2))]
+        calls.append(one.send(series(3), 1, "start"))
+        await until(lambda: bool(one.engine.rows))
+        one.engine.gate.set()
+        await one.batcher.__aexit__()
+        for call in calls:
+            with pytest.raises(GatecastError):
+                await call.result()
+
+
+async def test_many_requests_that_expired_behind_another_are_all_refused() -> None:
+    async with bench() as one:
+        one.engine.gate.clear()
+        first = one.send(series(0), 1, "start")
+        late = [one.send(series(1), 1, "start", deadline=1.0) for _ in range(900)]
+        one.engine.gate.set()
+        check((await first.result())["Y_h"], series(0))
+        for call in late:
+            with pytest.raises(DeadlineExceededError):
+                await call.result()
+        check(await one.ask(series(2), 1, "start"), series(2))
+
+
+async def test_requests_that_wait_in_one_sequence_are_bounded() -> None:
+    async with bench() as one:
+        one.engine.gate.clear()
+        calls = [one.send(series(0), 1, "start end") for _ in range(1000)]
+        with pytest.raises(OverloadedError, match="1000 requests of this sequence"):
+            one.send(series(0), 1, "start")
+        other = one.send(series(1), 2, "start")
+        for call in calls[1:]:
+            one.sequences.abandon(call.turn)
+        one.engine.gate.set()
+        check((await other.result())["Y_h"], series(1))
 
 
 class Client:
