@@ -17,7 +17,8 @@ from app.errors import InvalidInputError
 MAX_URL_LENGTH = 2000
 
 _PORTS = {"https": 443, "http": 80}
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(?<!-)")
+_MAX_NAME_LENGTH = 253
 _PLAIN = re.compile(r"[!-~]+")
 _TRANSLATED = tuple(
     ipaddress.ip_network(network)
@@ -80,6 +81,7 @@ class DestinationRules:
         Raises:
             ForbiddenAddressError: One of its addresses is not public.
             OSError: It has none.
+            UnicodeError: It is no name that can be looked up.
         """
         addresses = await self._lookup(destination.host, destination.port)
         if destination.host not in self._trusted_hosts and not all(map(is_public, addresses)):
@@ -110,10 +112,17 @@ def _split(url: str) -> Destination:
         raise _refusal("must begin with https:// and a host")
     if "@" in parts.netloc:
         raise _refusal("must hold no user name and no password")
-    if ":" not in parts.hostname and not _NAME.fullmatch(parts.hostname):
-        raise _refusal("has a host that is no name")
+    if ":" not in parts.hostname and not _is_name(parts.hostname):
+        raise _refusal(
+            f"has a host that is no name of up to {_MAX_NAME_LENGTH} characters, 1 to 63 of them"
+            " in each part between dots"
+        )
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Destination(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], target)
+
+
+def _is_name(host: str) -> bool:
+    return len(host) <= _MAX_NAME_LENGTH and _NAME.fullmatch(host) is not None
 
 
 def _to_address(host: str) -> str | None:

@@ -29,7 +29,13 @@ _TIMEOUT_S = 15.0
 _READ_BYTES = 2**12
 _DELIVERED = range(200, 300)
 _GONE = 410
-_FAILURES = (OSError, h11.ProtocolError, ForbiddenAddressError, InvalidInputError)
+_FAILURES = (
+    OSError,
+    UnicodeError,  # of the look-up of a name
+    h11.ProtocolError,
+    ForbiddenAddressError,
+    InvalidInputError,
+)
 
 logger = logging.getLogger("gatecast.webhooks")
 

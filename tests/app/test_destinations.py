@@ -78,6 +78,11 @@ def test_public_address_is_public(address: str) -> None:
         "https://example.com\\@127.0.0.1/",
         "https://example.com/" + "a" * 2000,
         "https://ex\u0430mple.com/",
+        "https://example..com/",
+        "https://example.com./",
+        "https://-example.com/",
+        f"https://{'a' * 64}.com/",
+        f"https://{'a.' * 126}aa/",
     ],
 )
 def test_url_is_refused(url: str) -> None:
@@ -91,6 +96,11 @@ def test_url_is_taken_apart() -> None:
     assert found == Destination("https", "example.com", 8443, "/hook?id=1")
     assert found.authority == "example.com:8443"
     assert rules().parse("https://example.com").authority == "example.com"
+
+
+@pytest.mark.parametrize("host", ["a", f"{'a' * 63}.com", "a." * 126 + "a", "a-b.c_d"])
+def test_name_of_short_labels_is_taken(host: str) -> None:
+    assert rules().parse(f"https://{host}/").host == host
 
 
 async def test_name_goes_to_the_address_that_was_checked() -> None:

@@ -178,6 +178,15 @@ async def test_receiver_that_speaks_no_http_is_tried_again(store: JobStore, junk
     assert found(store).webhook_state == "pending"
 
 
+async def test_name_that_can_not_be_looked_up_is_tried_again(store: JobStore) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        raise UnicodeError("label empty or too long")
+
+    finish_job(store, "https://example.com/")
+    await sender(store, DestinationRules((), look_up)).send_due()
+    assert (found(store).webhook_state, found(store).webhook_attempts) == ("pending", 1)
+
+
 async def test_name_that_now_leads_inside_is_not_connected_to(store: JobStore) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
         return ["127.0.0.1"]
