@@ -5,6 +5,7 @@ the processor from the answers. So the runner says for how long it would go on r
 then the gateway does it alone.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from app.errors import OverloadedError
 
 
 class Flow(NamedTuple):
-    """Requests that are refused alike."""
+    """Requests that are refused alike; priority 0 is the level in the middle."""
 
     model_name: str
     flow: str
@@ -30,11 +31,12 @@ class Pauses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ends: dict[Flow, tuple[float, OverloadedError]] = {}
+        self._last_end = -math.inf
 
     @property
     def is_any(self) -> bool:
         """Whether any flow may be refused now."""
-        return bool(self._ends)
+        return self._last_end > self._clock()
 
     def reason_of(self, flow: Flow) -> OverloadedError | None:
         """Return why a flow is refused now; None where it is not."""
@@ -58,5 +60,12 @@ class Pauses:
 
     def begin(self, flow: Flow, reason: OverloadedError) -> None:
         """Refuse a flow for as long as ``reason`` says."""
-        if reason.pause_s > 0:
-            self._ends[flow] = (self._clock() + reason.pause_s, reason)
+        if reason.pause_s <= 0:
+            return
+        now = self._clock()
+        end = now + reason.pause_s
+        # Not the error itself: one that was raised holds the frames that it went through.
+        kept = OverloadedError(str(reason), reason.retry_after_s)
+        self._ends = {one: held for one, held in self._ends.items() if held[0] > now}
+        self._ends[flow] = (end, kept)
+        self._last_end = max(self._last_end, end)

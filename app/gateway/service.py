@@ -192,7 +192,7 @@ class ForecastService:
                 outputs=tuple(outputs),
                 deadline=deadline,
                 steps=min(step, rows - start) * length,
-                priority=priority,
+                priority=_to_level(priority, limits.priority_levels),
                 sequence=sequence,
                 max_wait_s=limits.max_queue_wait_ms / 1000,
             )
@@ -209,6 +209,12 @@ class ForecastService:
             raise PayloadTooLargeError(
                 f"a request may hold at most {self._settings.max_steps} steps, all rows"
             )
+
+
+def _to_level(priority: int, num_levels: int) -> int:
+    """Return the level that a priority means: 0 for the one in the middle, whatever names it."""
+    is_level = 1 <= priority <= num_levels and priority != (num_levels + 1) // 2
+    return priority if is_level else 0
 
 
 def _to_inference(

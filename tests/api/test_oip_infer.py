@@ -338,6 +338,17 @@ async def test_priority_reaches_the_runner_and_unknown_parameters_are_ignored(
 
 
 @pytest.mark.parametrize(
+    ("priority", "level"), [(1, 1), (3, 3), (0, 0), (2, 0), (4, 0), (2**64 - 1, 0)]
+)
+async def test_priorities_of_the_middle_level_are_one(
+    client: AsyncClient, runners: FakeRunners, priority: int, level: int
+) -> None:
+    parameters = {"priority": priority}
+    await infer(client, json_input(TARGET), parameters=parameters, model_name="other")
+    assert runners.inferences[0].priority == level
+
+
+@pytest.mark.parametrize(
     ("parameters", "part"),
     [
         ({"sequence_id": 5, "sequence_start": True}, SequencePart(5, True, False, "", "tiny")),

@@ -1,6 +1,7 @@
 """What a gateway has waiting, and the callers that it refuses for a while."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -114,3 +115,37 @@ def test_refusal_that_says_nothing_of_others_begins_no_pause() -> None:
     pauses = Pauses(ManualClock())
     pauses.begin(Flow("m", FLOOD), OverloadedError("too late"))
     assert not pauses.is_any
+
+
+def test_raised_error_is_not_kept_with_its_frames() -> None:
+    pauses = Pauses(ManualClock())
+    with pytest.raises(OverloadedError) as raised:
+        raise OverloadedError("too much", pause_s=1.0)
+    pauses.begin(Flow("m", FLOOD), raised.value)
+    reason = pauses.reason_of(Flow("m", FLOOD))
+    assert reason is not None
+    assert reason.__traceback__ is None
+
+
+def test_pause_that_has_ended_counts_no_more_though_nobody_asks() -> None:
+    clock = ManualClock()
+    pauses = Pauses(clock)
+    pauses.begin(Flow("m", FLOOD), OverloadedError("too much", pause_s=1.0))
+    pauses.begin(Flow("m", MODEST), OverloadedError("too much", pause_s=0.5))
+    clock.now = 0.7
+    assert pauses.is_any
+    clock.now = 1.0
+    assert not pauses.is_any
+
+
+def test_pauses_that_have_ended_are_forgotten_when_another_begins() -> None:
+    clock = ManualClock()
+    pauses = Pauses(clock)
+    pauses.begin(Flow("m", FLOOD), OverloadedError("too much", pause_s=1.0))
+    reason = pauses.reason_of(Flow("m", FLOOD))
+    assert reason is not None
+    kept = weakref.ref(reason)
+    del reason
+    clock.now = 1.0
+    pauses.begin(Flow("m", MODEST), OverloadedError("too much", pause_s=1.0))
+    assert kept() is None
