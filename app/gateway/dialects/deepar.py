@@ -37,6 +37,8 @@ _WORDS = Vocabulary(
 _MAX_SAMPLES = 1000
 _MAX_SAMPLED_VALUES = 1_000_000
 _DIGITS = 10
+_MAX_CODE = 2**53
+"""Whole numbers up to here are floats without loss."""
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -49,7 +51,8 @@ class DeepArInstance(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         Meta(description='Numbers, oldest first; null or "NaN" where missing.'),
     ]
     cat: Annotated[
-        list[int] | None, Meta(description="The model's static covariates, in their order.")
+        list[Annotated[int, Meta(ge=-_MAX_CODE, le=_MAX_CODE)]] | None,
+        Meta(description="The model's static covariates, in their order."),
     ] = None
     dynamic_feat: Annotated[
         list[list[float]] | None,
