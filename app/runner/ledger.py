@@ -1,9 +1,11 @@
 """What every version has done since the service started, kept for the runner that comes next.
 
 Whatever is told of it is on file first, so no count that anybody has seen goes down when a runner
-is lost. What it counted after that and after its last beat is lost with it.
+is lost. What it counted after that and after its last beat is lost with it, and so is what was told
+while the file could not be written.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from app.statistics import KeptStatistics, VersionStatistics, load_statistics
 
 _MAX_FREED = 256
 """Versions that are not served any more whose counts are kept, should they come back."""
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 """Model name and version."""
@@ -29,6 +33,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written = b""
+        self._is_failing = False
         kept = load_statistics(path)
         self._known = {_key_of(one): one for one in (*kept.freed, *kept.served)}
 
@@ -40,7 +45,7 @@ class Ledger:
         return known
 
     def read(self, batchers: Iterable[DynamicBatcher]) -> list[VersionStatistics]:
-        """Return the statistics of what runs now, once they are on file."""
+        """Return the statistics of what runs now, once they are on file or can not be."""
         served: dict[Key, VersionStatistics] = {}
         num_waiting: dict[Key, int] = {}
         for (
@@ -62,12 +67,21 @@ class Ledger:
         content = msgspec.msgpack.encode(
             KeptStatistics(list(served.values()), list(freed.values()))
         )
-        if content == self._written:
-            return
+        if content != self._written:
+            self._write(content)
+
+    def _write(self, content: bytes) -> None:
+        """Write the file; where that fails it is tried again at the next look."""
         staged = self._path.with_suffix(".counts-staged")
-        staged.write_bytes(content)
-        staged.replace(self._path)
-        self._written = content
+        try:
+            staged.write_bytes(content)
+            staged.replace(self._path)
+        except OSError as error:
+            if not self._is_failing:
+                logger.warning("the counts of the models can not be kept: %s", error)
+            self._is_failing = True
+            return
+        self._written, self._is_failing = content, False
 
 
 def _key_of(one: VersionStatistics) -> Key:

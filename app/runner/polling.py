@@ -57,6 +57,7 @@ class Poller:
         self._memory = memory
         self._seen: Stamps = {}
         self._settled = dict(settled)
+        self._is_failing = False
 
     async def poll(self, interval_s: float) -> None:
         """Look every ``interval_s`` seconds, for ever."""
@@ -72,15 +73,32 @@ class Poller:
             logger.warning("the models stay as they are: %s", error)
             return
         for name in self._settled.keys() - found.keys():
-            del self._settled[name]
-            remember(self._memory, self._settled)
-            await self._change(name, is_gone=True)
+            await self._settle(name, None)
         for name, stamp in found.items():
             if stamp == self._seen.get(name) and stamp != self._settled.get(name):
-                self._settled[name] = stamp
-                remember(self._memory, self._settled)
-                await self._change(name, is_gone=False)
+                await self._settle(name, stamp)
         self._seen = found
+
+    async def _settle(self, model_name: str, stamp: Stamp | None) -> None:
+        """Change a model, or unload one that has no files, once that is written down."""
+        settled = {name: one for name, one in self._settled.items() if name != model_name}
+        if stamp is not None:
+            settled[model_name] = stamp
+        if self._remember(settled):
+            self._settled = settled
+            await self._change(model_name, is_gone=stamp is None)
+
+    def _remember(self, settled: Stamps) -> bool:
+        """Write down what was loaded last; where that fails the next look tries it again."""
+        try:
+            remember(self._memory, settled)
+        except OSError as error:
+            if not self._is_failing:
+                logger.warning("the models stay as they are: %s", error)
+            self._is_failing = True
+            return False
+        self._is_failing = False
+        return True
 
     async def _change(self, model_name: str, *, is_gone: bool) -> None:
         try:

@@ -96,3 +96,23 @@ def test_file_is_left_alone_while_nothing_changes(path: Path) -> None:
     running.statistics.inference_count += 1
     ledger.read([running])
     assert path.exists()
+
+
+def test_file_that_can_not_be_written_is_told_of_once_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "away" / "runner-0.counts"
+    ledger = Ledger(path)
+    running = batcher(ledger)
+    for count in (1, 2):
+        running.statistics.inference_count = count
+        assert ledger.read([running]) == [running.statistics]
+    assert len(caplog.records) == 1
+    path.parent.mkdir()
+    ledger.read([running])
+    assert Ledger(path).find("m", 1).inference_count == 2
+    path.unlink()
+    path.parent.rmdir()
+    running.statistics.inference_count = 3
+    ledger.read([running])
+    assert len(caplog.records) == 2

@@ -115,3 +115,18 @@ async def test_poller_notices_a_config_that_changes(
     for _ in range(2):
         await poller.step()
     assert served(shelf) == [("tiny", 2)]
+
+
+async def test_poller_waits_while_it_can_write_nothing_down(
+    shelf: ModelShelf, repository: Repository, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = models.parent / "away" / "polled"
+    poller = Poller(repository, shelf, memory=memory, settled=repository.stamps())
+    write(models, 2)
+    for _ in range(4):
+        await poller.step()
+    assert served(shelf) == [("tiny", 1)]
+    assert len(caplog.records) == 1
+    memory.parent.mkdir()
+    await poller.step()
+    assert served(shelf) == [("tiny", 2)]
