@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +18,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import pytest_asyncio
+from typing_extensions import override
 
 from app.keys import create_key
 from gatecast_client import (
@@ -229,3 +232,30 @@ def test_client_needs_nothing_of_the_server() -> None:
     loaded = {name.partition(".")[0] for name in result.stdout.split()}
     assert "gatecast_client" in loaded
     assert not loaded.intersection(SERVER_PACKAGES)
+
+
+class _LoginPage(BaseHTTPRequestHandler):
+    @override
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>Please log in</html>")
+
+
+async def test_answer_of_something_else_is_told() -> None:
+    with HTTPServer(("127.0.0.1", 0), _LoginPage) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with Client(url) as client, pytest.raises(ProblemError, match=r"200 .* no JSON"):
+                client.models()
+            async with AsyncClient(url) as other:
+                with pytest.raises(ProblemError, match="login page"):
+                    await other.models()
+        finally:
+            server.shutdown()
+            thread.join()

@@ -15,7 +15,9 @@ from gatecast_client.client import Client
 from gatecast_client.errors import ClientError
 from gatecast_client.tables import Columns
 
-_MISSING = frozenset({"", "na", "nan", "null"})
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+_FIRST_ROW = 2
+"""The names are in row 1; blank lines do not count."""
 
 
 class CsvTable:
@@ -45,7 +47,8 @@ def read_csv(path: Path, columns: Columns) -> CsvTable:
     """Read a CSV file in long format with a row of names; an empty cell is a missing value.
 
     Raises:
-        ValueError: A column is missing, or a cell of a number holds none.
+        ValueError: A column is missing, a row has fewer or more cells, or a cell of a number holds
+            none.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets may write a mark
         rows = list(csv.DictReader(file))
@@ -53,8 +56,12 @@ def read_csv(path: Path, columns: Columns) -> CsvTable:
     for name in names:
         if not rows or name not in rows[0]:
             raise ValueError(f"{path}: there is no column {name}, or no row")
+    for number, row in enumerate(rows, _FIRST_ROW):
+        if None in row or None in row.values():
+            raise ValueError(f"{path}: row {number} has another number of cells than the first one")
     table: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
-    table[columns.target] = [_number(cell) for cell in table[columns.target]]
+    cells = enumerate(table[columns.target], _FIRST_ROW)
+    table[columns.target] = [_number(cell, f"{path}: row {number}") for number, cell in cells]
     return CsvTable(table)
 
 
@@ -102,8 +109,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _number(cell: str) -> float | None:
-    return None if cell.strip().lower() in _MISSING else float(cell)
+def _number(cell: str, place: str) -> float | None:
+    if cell.strip().lower() in _MISSING:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{place}: {cell!r} is not a number") from None
 
 
 if __name__ == "__main__":

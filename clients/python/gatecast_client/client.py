@@ -30,6 +30,8 @@ Table = TypeVar("Table")
 _TIMEOUT_S = 35.0
 """A little more than the service's own limit, whose answer says more."""
 
+_FOREIGN = "the answer is no JSON object: is something else at this address, such as a login page?"
+
 
 class _Connection:
     """What both clients are made with."""
@@ -362,10 +364,13 @@ def _unreachable(error: httpx.TransportError) -> UnreachableError:
 
 
 def _read(answer: httpx.Response) -> dict[str, Any]:
-    content: dict[str, Any] = {}
+    found: Any = None
     with contextlib.suppress(ValueError):  # a proxy in between may answer anything
-        found: Any = answer.json()
-        content = found if isinstance(found, dict) else {}
+        found = answer.json()
+    is_object = isinstance(found, dict)
     if not answer.is_success:
-        raise ProblemError(answer.status_code, content)
+        raise ProblemError(answer.status_code, found if is_object else {})
+    if not is_object:
+        raise ProblemError(answer.status_code, {"detail": _FOREIGN})
+    content: dict[str, Any] = found
     return content

@@ -1,7 +1,7 @@
 """What can go wrong in a call.
 
 ClientError
-├── ProblemError          the service refused the request, or failed
+├── ProblemError          the service refused the request, or failed; or something else answered
 ├── SeriesRefusedError    a series of a table can not be forecast
 └── UnreachableError      no answer came
 """
@@ -19,7 +19,7 @@ class UnreachableError(ClientError):
 
 
 class ProblemError(ClientError):
-    """The service answered with an error.
+    """The service answered with an error, or what answered is not the service.
 
     Attributes:
         status: HTTP status.

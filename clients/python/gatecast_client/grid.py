@@ -1,5 +1,6 @@
 """Where a time stamp lies on the grid that a start and a frequency make."""
 
+import calendar
 import datetime as dt
 import re
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def grid_of(freq: str, start: Stamp) -> Callable[[Stamp], int | None]:
 
     Args:
         freq: A count and a unit, as the service takes them: ``MS``, ``D``, ``15min``, ``B``.
-        start: The first stamp, of the same kind as all others.
+        start: The first stamp, of the same kind as all others, and on the same clock.
 
     Raises:
         ValueError: ``freq`` is none.
@@ -44,6 +45,15 @@ def grid_of(freq: str, start: Stamp) -> Callable[[Stamp], int | None]:
     raise ValueError(f"freq {freq!r} is not known; give a count and a unit, such as 15min or MS")
 
 
+def begins_alike(freq: str, start: Stamp, stamp: Stamp) -> bool:
+    """Whether ``stamp``, which is on the grid of ``start``, begins a grid of the same stamps."""
+    match = _FREQUENCY.fullmatch(freq)
+    if match is None or match[2] not in _MONTHS:
+        return True
+    are_last = [one.day == _last_day(one) for one in (start, stamp)]
+    return all(are_last) or (not any(are_last) and start.day == stamp.day)
+
+
 def _whole(distance: float, size: int) -> int | None:
     steps = round(distance / size)
     return steps if steps * size == distance else None
@@ -55,17 +65,26 @@ def _seconds(stamp: Stamp, start: Stamp) -> float:
 
 def _months(stamp: Stamp, start: Stamp, size: int) -> int | None:
     months = (stamp.year - start.year) * 12 + stamp.month - start.month
-    is_on_day = stamp.day == start.day or (_is_last_day(stamp) and start.day >= stamp.day)
-    is_at_end = _is_last_day(start) and _is_last_day(stamp)
-    return _whole(months, size) if is_on_day or is_at_end else None
+    return _whole(months, size) if _keeps_day(stamp, start) else None
 
 
-def _is_last_day(stamp: Stamp) -> bool:
-    return (stamp + dt.timedelta(days=1)).day == 1
+def _keeps_day(stamp: Stamp, start: Stamp) -> bool:
+    """Whether ``stamp`` is ``start`` shifted by whole months: last days stay last days."""
+    last = _last_day(stamp)
+    day = last if start.day == _last_day(start) else min(start.day, last)
+    return stamp.day == day and _time_of_day(stamp) == _time_of_day(start)
+
+
+def _last_day(stamp: Stamp) -> int:
+    return calendar.monthrange(stamp.year, stamp.month)[1]
+
+
+def _time_of_day(stamp: Stamp) -> dt.time:
+    return stamp.time() if isinstance(stamp, dt.datetime) else dt.time()
 
 
 def _business_days(stamp: Stamp, start: Stamp, count: int) -> int | None:
-    if stamp.weekday() >= _WORKDAYS:
+    if stamp.weekday() >= _WORKDAYS or _time_of_day(stamp) != _time_of_day(start):
         return None
     days = (stamp - start).days
     weeks, rest = divmod(days, 7)

@@ -6,18 +6,23 @@ of columns to lists; both libraries agree on that.
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from gatecast_client.answers import Forecast, SeriesForecast
+from gatecast_client.clock import Clock
 from gatecast_client.errors import SeriesRefusedError
-from gatecast_client.grid import Stamp, grid_of
+from gatecast_client.grid import Stamp, begins_alike, grid_of
 from gatecast_client.requests import Series
 
 Table = TypeVar("Table")
 
 _SERIES_PER_REQUEST = 1000
+_VALUES_PER_REQUEST = 200_000
+"""Some 4 MB of JSON, half of what the service takes."""
+
+_Rows = Mapping[Stamp, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,7 @@ class TableTask(Generic[Table]):
 
     Raises:
         SeriesRefusedError: A series has no value, or a stamp is double or off the grid.
-        ValueError: A frequency is needed and not known.
+        ValueError: A frequency is needed and not known, or some stamps alone have a time zone.
     """
 
     def __init__(
@@ -60,15 +65,26 @@ class TableTask(Generic[Table]):
         self._columns = columns
         self._freq = freq or card.get("freq")
         self._horizon = horizon or int(card.get("horizon", 1))
+        self._context_length: int | None = card.get("context_length")
         if self._freq is None:
             raise ValueError("the model has no frequency of its own: give freq")
-        self._rows = _read_rows(table, columns)
+        self._rows, self._clock = _read_rows(table, columns)
         self._series = [self._to_series(item, rows) for item, rows in self._rows.items()]
 
     def parts(self) -> Iterator[list[Series]]:
-        """Return the series in parts of one request each."""
-        for begin in range(0, len(self._series), _SERIES_PER_REQUEST):
-            yield self._series[begin : begin + _SERIES_PER_REQUEST]
+        """Return the series in parts of one request each, which stay below the service's limits."""
+        part: list[Series] = []
+        num_values = 0
+        for series in self._series:
+            count = _count_values(series)
+            is_full = num_values + count > _VALUES_PER_REQUEST or len(part) == _SERIES_PER_REQUEST
+            if part and is_full:
+                yield part
+                part, num_values = [], 0
+            part.append(series)
+            num_values += count
+        if part:
+            yield part
 
     def to_table(self, answers: Sequence[Forecast]) -> Table:
         """Return all forecasts in one table of the library that the rows came in.
@@ -84,7 +100,7 @@ class TableTask(Generic[Table]):
         for (item, rows), forecast in zip(self._rows.items(), forecasts, strict=True):
             _check(item, forecast)
             read = type(next(iter(rows))).fromisoformat
-            found = [read(text) for text in forecast.timestamps or ()]
+            found = [self._clock.show(read(text)) for text in forecast.timestamps or ()]
             items += [item] * len(found)
             stamps += found
             for level, numbers in forecast.quantiles.items():
@@ -94,27 +110,36 @@ class TableTask(Generic[Table]):
         made: Table = make({names.item_id: items, names.timestamp: stamps, **values})
         return made
 
-    def _to_series(self, item: object, rows: Mapping[Stamp, Mapping[str, Any]]) -> Series:
-        start, names = next(iter(rows)), self._columns
+    def _to_series(self, item: object, rows: _Rows) -> Series:
+        first, names = next(iter(rows)), self._columns
         grid = self._on_grid(item, rows)
         known = [place for place, row in grid.items() if not _is_missing(row[names.target])]
         if not known:
             raise SeriesRefusedError(item, "it has no value")
-        length = known[-1] + 1
+        end = known[-1] + 1
+        start, begin = self._find_start(zip(rows, grid, strict=True), end)
+        past, future = range(begin, end), range(begin, end + self._horizon)
         return Series(
             item_id=str(item)[:256],
             start=start.isoformat(),
-            target=_filled(grid, names.target, length),
-            past_covariates={n: _filled(grid, n, length) for n in names.past_covariates},
-            future_covariates={
-                n: _filled(grid, n, length + self._horizon) for n in names.future_covariates
-            },
-            static_covariates={n: rows[start][n] for n in names.static_covariates},
+            target=_filled(grid, names.target, past),
+            past_covariates={n: _filled(grid, n, past) for n in names.past_covariates},
+            future_covariates={n: _filled(grid, n, future) for n in names.future_covariates},
+            static_covariates={n: rows[first][n] for n in names.static_covariates},
         )
 
-    def _on_grid(
-        self, item: object, rows: Mapping[Stamp, Mapping[str, Any]]
-    ) -> dict[int, Mapping[str, Any]]:
+    def _find_start(self, places: Iterable[tuple[Stamp, int]], end: int) -> tuple[Stamp, int]:
+        """Return the last row before which the model reads nothing; each place is that of a row."""
+        (first, begin), *later = places
+        start = first
+        for stamp, place in later:
+            if self._context_length is None or place > end - self._context_length:
+                break
+            if begins_alike(str(self._freq), first, stamp):
+                start, begin = stamp, place
+        return start, begin
+
+    def _on_grid(self, item: object, rows: _Rows) -> dict[int, Mapping[str, Any]]:
         count_steps = grid_of(str(self._freq), next(iter(rows)))
         grid: dict[int, Mapping[str, Any]] = {}
         for stamp, row in rows.items():
@@ -125,8 +150,10 @@ class TableTask(Generic[Table]):
         return grid
 
 
-def _read_rows(table: Any, columns: Columns) -> dict[Any, dict[Stamp, dict[str, Any]]]:
-    """Return the rows of each series by stamp, oldest first."""
+def _read_rows(
+    table: Any, columns: Columns
+) -> tuple[dict[Any, dict[Stamp, dict[str, Any]]], Clock]:
+    """Return the rows of each series by stamp, oldest first, and how their stamps are counted."""
     names = [
         columns.target,
         *columns.past_covariates,
@@ -134,32 +161,42 @@ def _read_rows(table: Any, columns: Columns) -> dict[Any, dict[Stamp, dict[str, 
         *columns.static_covariates,
     ]
     items = table[columns.item_id].to_list()
-    stamps = table[columns.timestamp].to_list()
+    stamps = [_to_stamp(stamp) for stamp in table[columns.timestamp].to_list()]
+    clock = Clock.of(stamps)
     values = zip(*(table[name].to_list() for name in names), strict=True)
     found: dict[Any, dict[Stamp, dict[str, Any]]] = {}
     for item, stamp, row in zip(items, stamps, values, strict=True):
         rows = found.setdefault(item, {})
-        when = _to_stamp(stamp)
+        when = clock.read(stamp)
         if when in rows:
-            raise SeriesRefusedError(item, f"{when} comes twice")
+            raise SeriesRefusedError(item, f"{stamp} comes twice")
         rows[when] = dict(zip(names, row, strict=True))
-    return {
+    ordered = {
         item: dict(sorted(rows.items(), key=lambda row: row[0])) for item, rows in found.items()
     }
+    return ordered, clock
 
 
 def _to_stamp(value: Any) -> Stamp:
     if isinstance(value, str):
         return dt.datetime.fromisoformat(value)
-    if isinstance(value, dt.date):
+    if isinstance(value, dt.date) and value.year > 0:  # the year of pandas' NaT is NaN
         from_pandas = getattr(value, "to_pydatetime", None)
         plain: Stamp = from_pandas() if from_pandas else value
         return plain
     raise TypeError(f"a time stamp must be a date, a time or ISO 8601, not {type(value).__name__}")
 
 
-def _filled(grid: Mapping[int, Mapping[str, Any]], name: str, length: int) -> list[float | None]:
-    return [grid[place][name] if place in grid else None for place in range(length)]
+def _filled(grid: Mapping[int, Mapping[str, Any]], name: str, places: range) -> list[float | None]:
+    return [grid[place][name] if place in grid else None for place in places]
+
+
+def _count_values(series: Series) -> int:
+    covariates = (
+        *(series.past_covariates or {}).values(),
+        *(series.future_covariates or {}).values(),
+    )
+    return len(series.target) + sum(map(len, covariates))
 
 
 def _is_missing(value: float | None) -> bool:
