@@ -122,6 +122,7 @@ class Reading:
     """Going through a file once more, with what was found out about the whole of it before."""
 
     def __init__(self, source: Source, options: DataOptions) -> None:
+        _refuse_dates_without_dashes(source)
         self._source = source
         self._frequency = _find_frequency(source, options)
         self._season = _find_season(self._frequency, options)
@@ -237,6 +238,23 @@ def _find_frequency(source: Source, options: DataOptions) -> Frequency | None:
     if not source.has_stamps:
         return None
     return infer_frequency_in_parts(lambda: map(_stamps_of_items, source.stamps()))
+
+
+def _refuse_dates_without_dashes(source: Source) -> None:
+    """Dates such as 20240131 are no steps: each month would end in a gap of 69 of them."""
+    if source.has_stamps or not all(map(_are_dates, source.stamps())):
+        return
+    raise InvalidInputError(
+        "the column of time holds dates without dashes, such as 20240131, which would be read as "
+        "plain integer steps: write them in ISO 8601, such as 2024-01-31"
+    )
+
+
+def _are_dates(frame: pl.DataFrame) -> bool:
+    step = frame["timestamp"]
+    year, month, day = step // 10_000, step // 100 % 100, step % 100
+    are_dates = year.is_between(1900, 2100) & month.is_between(1, 12) & day.is_between(1, 31)
+    return bool(are_dates.all())
 
 
 def _stamps_of_items(frame: pl.DataFrame) -> list[Stamps]:

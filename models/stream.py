@@ -4,6 +4,7 @@ All rows of an item must lie together; those of one item may come in any order.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,18 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from app.errors import InvalidInputError
-from models.table import Columns, check_rows, check_stamps, find_columns, is_parquet
+from app.files.cells import Zones, find_zones
+from models.table import (
+    Columns,
+    check_rows,
+    check_stamps,
+    drop_zone,
+    find_columns,
+    has_zone,
+    is_parquet,
+    read_texts,
+    to_arrow,
+)
 
 _BATCH_ROWS = 131_072
 _BUFFER_BYTES = 2**20
@@ -55,6 +67,7 @@ class ParquetStream:
                 "integer steps"
             )
         self.has_stamps = not time.dtype.is_integer()
+        self._has_zone = has_zone(time.dtype)
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """Yield the rows of some items, all of each, with the columns of ``Table.frame``.
@@ -73,7 +86,7 @@ class ParquetStream:
         """Return the different texts of a column, or some, if there are more than ``most``."""
         found: set[str] = set()
         for frame in self._read([name]):
-            found.update(frame[name].cast(pl.String).drop_nulls().unique())
+            found.update(read_texts(frame[name]).drop_nulls().unique())
             if len(found) > most:
                 break
         return found
@@ -83,8 +96,23 @@ class ParquetStream:
     ) -> Iterator[pl.DataFrame]:
         first_row = 1
         for raw in self._read(names):
-            yield check(raw, self._columns, first_row)
+            yield check(self._on_one_clock(raw), self._columns, first_row)
             first_row += raw.height
+
+    def _on_one_clock(self, raw: pl.DataFrame) -> pl.DataFrame:
+        """Drop the time zone as is right for the whole file, not for these rows alone."""
+        if not self._has_zone:
+            return raw
+        return raw.with_columns(drop_zone(raw[self._columns.timestamp], in_utc=self._in_utc))
+
+    @cached_property
+    def _in_utc(self) -> bool:
+        zones = Zones()
+        for frame in self._read([self._columns.timestamp]):
+            zones |= find_zones(to_arrow(frame[self._columns.timestamp]))
+            if zones.in_utc:
+                break
+        return zones.in_utc
 
     def _read(self, names: list[str]) -> Iterator[pl.DataFrame]:
         """Read batches of rows; no more than a part of a row group is in memory."""

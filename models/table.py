@@ -4,6 +4,7 @@ One row per item and time stamp: ``item_id, timestamp, target`` (or ``unique_id,
 covariate columns. Every complaint names the column and the row.
 """
 
+import csv
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from app.arrow import pa
 from app.errors import InvalidInputError
+from app.files.cells import (
+    COMMA_NUMBER,
+    MISSING_NUMBERS,
+    Zones,
+    find_zones,
+    finds_decimal_commas,
+    parse_stamp,
+)
+from app.files.csv_file import find_separator
 
 _NAMES = {"item_id": "unique_id", "timestamp": "ds", "target": "y"}
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_FIRST_LINES = 100
+_NO_SEPARATOR = "\x1f"
 _LARGEST = 3.4e38
 
 
@@ -43,6 +55,30 @@ class Columns:
         """Return those of ``names`` that are not used."""
         used = set(self.list_used())
         return tuple(name for name in names if name not in used)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a file as it has them, those of a CSV file as texts.
+
+    Attributes:
+        first_row: Number of the first row; a CSV file has its header in row 1.
+        separator: What separates the cells of a CSV file; None in a Parquet file.
+    """
+
+    frame: pl.DataFrame
+    first_row: int
+    separator: str | None
+
+    def with_decimal_points(self, names: Sequence[str]) -> pl.DataFrame:
+        """Return the cells, with decimal points for commas in those columns that have commas."""
+        frame = self.frame
+        if self.separator in {None, ","}:
+            return frame
+        found = [name for name in names if finds_decimal_commas(to_arrow(frame[name]))]
+        has_comma = pl.col(found).str.strip_chars().str.contains(COMMA_NUMBER)
+        point = pl.col(found).str.replace(",", ".", literal=True)
+        return frame.with_columns(pl.when(has_comma).then(point).otherwise(pl.col(found)))
 
 
 class Table:
@@ -88,11 +124,13 @@ def read_table(
     Raises:
         InvalidInputError: The file can not be read, a column is missing, or a cell is wrong.
     """
-    raw, first_row = read_file(path)
-    columns = find_columns(raw.columns, path.name, covariates, categories)
-    if raw.is_empty():
+    cells = read_file(path)
+    names = cells.frame.columns
+    columns = find_columns(names, path.name, covariates, categories)
+    if cells.frame.is_empty():
         raise InvalidInputError(f"{path.name} has no rows")
-    return Table(check_rows(raw, columns, first_row), columns.list_ignored(raw.columns))
+    raw = cells.with_decimal_points((columns.target, *columns.covariates))
+    return Table(check_rows(raw, columns, cells.first_row), columns.list_ignored(names))
 
 
 def is_parquet(path: Path) -> bool:
@@ -142,19 +180,37 @@ def check_rows(raw: pl.DataFrame, columns: Columns, first_row: int) -> pl.DataFr
     return check_stamps(raw, columns, first_row).with_columns(
         read_numbers(raw[columns.target], first_row).alias("target"),
         *(read_numbers(raw[name], first_row) for name in columns.covariates),
-        *(raw[name].cast(pl.String) for name in columns.categories),
+        *(read_texts(raw[name]) for name in columns.categories),
     )
 
 
-def read_file(path: Path) -> tuple[pl.DataFrame, int]:
-    """Return the cells and the number of the first row; a CSV file has its header in row 1."""
+def read_file(path: Path) -> Cells:
+    """Read a CSV file, whose header tells what separates its cells, or a Parquet file.
+
+    Raises:
+        InvalidInputError: It can not be read.
+    """
     try:
         if is_parquet(path):
-            return pl.read_parquet(path), 1
-        return pl.read_csv(path, infer_schema=False, null_values=_MISSING), 2
-    except (OSError, pl.exceptions.PolarsError) as error:
+            return Cells(pl.read_parquet(path), 1, None)
+        separator = find_separator(_read_header(path))
+        return Cells(pl.read_csv(path, infer_schema=False, separator=separator), 2, separator)
+    except (OSError, csv.Error, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"{path} can not be read: {reason}") from error
+
+
+def _read_header(path: Path) -> str:
+    """Return the first line that is not blank, also of a compressed file."""
+    lines = pl.read_csv(
+        path,
+        has_header=False,
+        infer_schema=False,
+        n_rows=_FIRST_LINES,
+        separator=_NO_SEPARATOR,
+        quote_char=None,
+    )
+    return next((line for line in lines[:, 0] if line), "")
 
 
 def _find_column(names: Sequence[str], name: str, other: str) -> str:
@@ -166,14 +222,26 @@ def _find_column(names: Sequence[str], name: str, other: str) -> str:
 
 
 def read_names(column: pl.Series, first_row: int) -> pl.Series:
-    """Return ``column`` as texts, none of them missing.
+    """Return ``column`` as texts, none of them empty.
 
     Raises:
         InvalidInputError: One is missing; the message names column and row.
     """
     names = column.cast(pl.String)
-    refuse(names.is_null(), column, first_row, "is empty")
+    refuse(names.is_null() | (names == ""), column, first_row, "is empty")
     return names
+
+
+def read_texts(column: pl.Series) -> pl.Series:
+    """Return ``column`` as texts without the space around them, null where one is empty."""
+    texts = column.cast(pl.String).str.strip_chars()
+    return texts.set(texts == "", None)
+
+
+def blank_missing(column: pl.Series) -> pl.Series:
+    """Return texts without the space around them, null where one says that a number is missing."""
+    texts = column.str.strip_chars()
+    return texts.set(texts.is_in(MISSING_NUMBERS), None)
 
 
 def read_numbers(column: pl.Series, first_row: int) -> pl.Series:
@@ -183,7 +251,7 @@ def read_numbers(column: pl.Series, first_row: int) -> pl.Series:
         InvalidInputError: A cell is no number; the message names column and row.
     """
     if column.dtype == pl.String:
-        column = column.str.strip_chars()
+        column = blank_missing(column)
     elif not (column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}):
         raise InvalidInputError(f"column {column.name} must hold numbers, not {column.dtype}")
     numbers = column.cast(pl.Float64, strict=False)
@@ -203,41 +271,47 @@ def read_time(column: pl.Series, first_row: int) -> pl.Series:
     if column.dtype.is_integer():
         return column.cast(pl.Int64)
     if column.dtype == pl.String:
+        column = column.str.strip_chars()
+        refuse(column.is_in(MISSING_NUMBERS), column, first_row, "is no time")
         steps = column.cast(pl.Int64, strict=False)
         return _parse_stamps(column, first_row) if steps.null_count() else steps
+    if has_zone(column.dtype):
+        column = drop_zone(column, in_utc=find_zones(to_arrow(column)).in_utc)
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
-        return _to_wall_time(column)
+        return column.cast(pl.Datetime("us"))
     raise InvalidInputError(f"column {column.name} must hold dates, times or integer steps")
 
 
-def _to_wall_time(column: pl.Series) -> pl.Series:
-    stamps = column.cast(pl.Datetime("us"))
-    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone:
-        stamps = column.dt.replace_time_zone(None).cast(pl.Datetime("us"))
-    return stamps
+def has_zone(kind: pl.DataType) -> bool:
+    """Return whether a column of that type holds times with a time zone."""
+    return isinstance(kind, pl.Datetime) and kind.time_zone is not None
+
+
+def drop_zone(column: pl.Series, *, in_utc: bool) -> pl.Series:
+    """Return times with a time zone in UTC, or as wall time."""
+    times = column.dt.convert_time_zone("UTC") if in_utc else column
+    return times.dt.replace_time_zone(None)
+
+
+def to_arrow(column: pl.Series) -> pa.ChunkedArray:
+    """Return ``column`` as the readers of ``app.files`` take it."""
+    return pa.chunked_array([column.to_arrow()])
 
 
 def _parse_stamps(column: pl.Series, first_row: int) -> pl.Series:
-    """Parse ISO 8601; with several offsets from UTC, in UTC, otherwise in wall time."""
+    """Parse ISO 8601, in UTC or in wall time, as ``Zones`` has it."""
     texts = column.unique(maintain_order=True)
-    parsed = {text: _parse_stamp(text.strip()) for text in texts}
+    parsed = {text: parse_stamp(text) for text in texts}
     wrong = [text for text, stamp in parsed.items() if stamp is None]
     refuse(column.is_in(wrong), column, first_row, "is no ISO 8601 date or time")
     stamps = {text: stamp for text, stamp in parsed.items() if stamp is not None}
-    offsets = {stamp.utcoffset() for stamp in stamps.values()}
-    if None in offsets and len(offsets) > 1:
+    zones = Zones.of(stamps.values())
+    if zones.are_mixed:
         raise InvalidInputError(f"column {column.name}: some stamps have a time zone, others none")
-    if len(offsets) > 1:
+    if zones.in_utc:
         stamps = {text: stamp.astimezone(dt.UTC) for text, stamp in stamps.items()}
     wall = {text: stamp.replace(tzinfo=None) for text, stamp in stamps.items()}
     return column.replace_strict(wall, return_dtype=pl.Datetime("us"))
-
-
-def _parse_stamp(text: str) -> dt.datetime | None:
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def refuse(is_wrong: pl.Series, column: pl.Series, first_row: int, problem: str) -> None:

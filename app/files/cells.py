@@ -9,7 +9,7 @@ A complaint is raised, or kept for its row where other rows shall go through.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,9 +21,11 @@ from app.arrow import pa, pc
 from app.errors import InvalidInputError
 from app.tensors import LARGEST_MAGNITUDE
 
-_MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""What a cell of numbers says where one is missing; elsewhere these are texts like any other."""
+
+COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
 _WITH_COMMA = r"^[+-]?[0-9]+,[0-9]+$"
 _WITH_POINT = r"^[+-]?[0-9]+\.[0-9]+$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
@@ -33,8 +35,44 @@ _NO_STAMP = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stands for a missing stamp
 _LONGEST_VALUE = 200
 """No number and no stamp is longer: such a text of a dictionary is cut."""
 
-Offsets = set[dt.timedelta | None]
-"""From UTC; None where a stamp has none."""
+_DAY_MICROSECONDS = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """What the time zones of some stamps make of them.
+
+    Attributes:
+        offsets: From UTC; None where a stamp has none.
+        are_midnights: Whether the wall time of each stamp is midnight.
+    """
+
+    offsets: frozenset[dt.timedelta | None] = frozenset()
+    are_midnights: bool = True
+
+    @classmethod
+    def of(cls, stamps: Iterable[dt.datetime]) -> Zones:
+        """Look at some stamps."""
+        found, midnight = list(stamps), dt.time()
+        return cls(
+            frozenset(stamp.utcoffset() for stamp in found),
+            are_midnights=all(stamp.time() == midnight for stamp in found),
+        )
+
+    def __or__(self, other: Zones) -> Zones:
+        return Zones(
+            self.offsets | other.offsets, are_midnights=self.are_midnights and other.are_midnights
+        )
+
+    @property
+    def are_mixed(self) -> bool:
+        """Whether some stamps have an offset and others none."""
+        return None in self.offsets and len(self.offsets) > 1
+
+    @property
+    def in_utc(self) -> bool:
+        """Whether steps are even in UTC alone; those from midnight to midnight are local days."""
+        return len(self.offsets) > 1 and not self.are_midnights
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +111,7 @@ class Column:
 
 @cache
 def _missing() -> pa.Array:
-    return pa.array(_MISSING)
+    return pa.array(MISSING_NUMBERS)
 
 
 def plain_text(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -142,14 +180,13 @@ def read_numbers(column: Column, *, decimal_comma: bool) -> NDArray[np.float64]:
 
 
 def read_categories(column: Column, known: Sequence[str]) -> NDArray[np.float64]:
-    """Return the place of each text among ``known``, from 1; 0 for others, NaN where missing."""
+    """Return the place of each text among ``known``, from 1; 0 for others, NaN where empty."""
     text = plain_text(column.cells)
     if text is None:
         text = column.cells.cast(pa.string())
     places = pc.add(pc.index_in(text, pa.array(known, pa.string())), 1)
     codes: NDArray[np.float64] = pc.fill_null(places, 0).to_numpy().astype(np.float64)
-    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _missing()))
-    codes[_to_bool(missing)] = np.nan
+    codes[_to_bool(pc.or_kleene(pc.is_null(text), pc.equal(text, "")))] = np.nan
     return codes
 
 
@@ -177,7 +214,7 @@ def is_time(cells: pa.ChunkedArray) -> bool:
     if text is None:
         return bool(pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type))
     first = str(next((cell.as_py() for cell in text if cell.as_py()), ""))
-    return not first.isdigit() and _parse_stamp(first) is not None
+    return not first.isdigit() and parse_stamp(first) is not None
 
 
 def has_steps(cells: pa.ChunkedArray) -> bool:
@@ -188,13 +225,21 @@ def has_steps(cells: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.match_substring_regex(text, _INTEGER)).as_py())
 
 
-def find_offsets(cells: pa.ChunkedArray) -> Offsets:
-    """Return the offsets from UTC of the stamps in cells of text."""
+def find_zones(cells: pa.ChunkedArray) -> Zones:
+    """Return what the zones of stamps are, in cells of text or of time with a zone."""
     text = plain_text(cells)
-    if text is None:
-        return set()
-    parsed = (_parse_stamp(cell) for cell in text.unique().to_pylist() if cell)
-    return {stamp.utcoffset() for stamp in parsed if stamp is not None}
+    if text is not None:
+        parsed = (parse_stamp(cell) for cell in text.unique().to_pylist() if cell)
+        return Zones.of(stamp for stamp in parsed if stamp is not None)
+    if not (pa.types.is_timestamp(cells.type) and cells.type.tz):
+        return Zones()
+    stamps = cells.drop_null().cast(pa.timestamp("us", cells.type.tz), safe=False)
+    wall = pc.local_timestamp(stamps).cast(pa.int64()).to_numpy()
+    offsets = np.unique(wall - stamps.cast(pa.int64()).to_numpy())
+    return Zones(
+        frozenset(dt.timedelta(microseconds=offset) for offset in offsets.tolist()),
+        are_midnights=not (wall % _DAY_MICROSECONDS).any(),
+    )
 
 
 def read_steps(column: Column) -> NDArray[np.int64]:
@@ -222,7 +267,7 @@ def read_stamps(column: Column, *, in_utc: bool) -> NDArray[np.datetime64]:
 
     Args:
         column: Its cells.
-        in_utc: Whether stamps with an offset are turned to UTC; if not, the wall time counts.
+        in_utc: Whether stamps with a zone are turned to UTC; if not, the wall time counts.
 
     Raises:
         InvalidInputError: A cell is empty, or no ISO 8601 date or time.
@@ -232,7 +277,7 @@ def read_stamps(column: Column, *, in_utc: bool) -> NDArray[np.datetime64]:
     text = plain_text(cells)
     if text is not None:
         return _parse_stamps(column, text, in_utc=in_utc)
-    if pa.types.is_timestamp(cells.type) and cells.type.tz:
+    if pa.types.is_timestamp(cells.type) and cells.type.tz and not in_utc:
         cells = pc.local_timestamp(cells)
     if not (pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type)):
         raise _no_times(column)
@@ -247,7 +292,7 @@ def _no_times(column: Column) -> InvalidInputError:
 def _parse_stamps(column: Column, text: pa.ChunkedArray, *, in_utc: bool) -> NDArray[np.datetime64]:
     encoded = _one_array(pc.fill_null(text, "").dictionary_encode())
     codes: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
-    parsed = [_parse_stamp(cell) for cell in encoded.dictionary.to_pylist()]
+    parsed = [parse_stamp(cell) for cell in encoded.dictionary.to_pylist()]
     is_wrong = np.array([stamp is None for stamp in parsed])
     column.refuse(is_wrong[codes], "is no ISO 8601 date or time, such as 2024-01-31")
     plain = [_to_wall_time(stamp, in_utc=in_utc) for stamp in parsed]
@@ -266,7 +311,8 @@ def _to_wall_time(stamp: dt.datetime | None, *, in_utc: bool) -> dt.datetime:
     return stamp.replace(tzinfo=None)
 
 
-def _parse_stamp(text: str) -> dt.datetime | None:
+def parse_stamp(text: str) -> dt.datetime | None:
+    """Read an ISO 8601 date, time or month; None where a text is none."""
     try:
         return dt.datetime.fromisoformat(f"{text}-01" if len(text) == _MONTH_LENGTH else text)
     except ValueError:
@@ -277,7 +323,7 @@ def _from_text(
     column: Column, text: pa.ChunkedArray, *, decimal_comma: bool
 ) -> NDArray[np.float64]:
     missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, _missing()))
-    pattern = _COMMA_NUMBER if decimal_comma else _NUMBER
+    pattern = COMMA_NUMBER if decimal_comma else _NUMBER
     is_number = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
     column.refuse(~_to_bool(pc.or_(is_number, missing)), "is not a number")
     text = pc.replace_substring(text, ",", ".") if decimal_comma else text

@@ -40,7 +40,7 @@ class CsvFile(RawFile):
     def __init__(self, source: Source, encoding: str | None) -> None:
         self._text = Utf8Text(source, encoding)
         num_blank, header = self._read_header()
-        self.separator = max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
+        self.separator = find_separator(header)
         names = _split(header, self.separator)
         if len(names) > MAX_COLUMNS:
             raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
@@ -94,6 +94,11 @@ class CsvFile(RawFile):
     @override
     def close(self) -> None:
         self._text.close()
+
+
+def find_separator(header: str) -> str:
+    """Return what separates the names in the first line of a CSV file."""
+    return max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
 
 
 def _split(header: str, separator: str) -> list[str]:

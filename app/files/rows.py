@@ -37,7 +37,7 @@ class Layout:
 
     Attributes:
         has_stamps: Whether time is in stamps; plain steps if not.
-        in_utc: Whether stamps have several offsets from UTC, so that only UTC orders them.
+        in_utc: Whether stamps are turned to UTC, see ``Zones``; if not, the wall time counts.
     """
 
     columns: FoundColumns

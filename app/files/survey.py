@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.arrow import pa, pc
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from app.files.cells import Offsets, find_offsets, has_steps
+from app.files.cells import Zones, find_zones, has_steps
 from app.files.columns import ColumnRoles, Covariates, find_columns
 from app.files.raw import FileLimits, RawFile, check_num_rows
 from app.files.rows import Layout, RowReader, Rows, Steps, hash_names, join_rows
@@ -74,7 +74,7 @@ def survey_file(
     """
     surveyor = _Surveyor(layout, limits, has_freq=freq is not None)
     surveyor.read(file, keeps_complaints=keeps_complaints)
-    if len(surveyor.offsets) > 1:  # such stamps can be compared in UTC alone
+    if surveyor.zones.in_utc:
         layout = replace(layout, in_utc=True)
         surveyor = _Surveyor(layout, limits, has_freq=freq is not None)
         surveyor.read(file, keeps_complaints=keeps_complaints)
@@ -90,7 +90,7 @@ class _Surveyor:
         self._rows: list[Rows] | None = []
         self._num_rows = 0
         self._has_numbers = False
-        self.offsets: Offsets = set()
+        self.zones = Zones()
 
     def read(self, file: RawFile, *, keeps_complaints: bool) -> None:
         timestamp = self._layout.columns.timestamp
@@ -100,8 +100,8 @@ class _Surveyor:
             check_num_rows(self._num_rows, self._limits)
             self._add(reader.read(piece))
             if self._layout.has_stamps:
-                self.offsets |= find_offsets(piece.table[timestamp])
-        if None in self.offsets and len(self.offsets) > 1:
+                self.zones |= find_zones(piece.table[timestamp])
+        if self.zones.are_mixed:
             raise InvalidInputError(
                 f"column {timestamp}: some stamps have a time zone, others none"
             )

@@ -14,7 +14,15 @@ import polars as pl
 from app.artifact.sequence_card import SequenceTask
 from app.errors import InvalidInputError
 from models.sequences.examples import IGNORED, Example, ExampleSet
-from models.table import read_file, read_names, read_numbers, read_time, refuse
+from models.table import (
+    blank_missing,
+    read_file,
+    read_names,
+    read_numbers,
+    read_texts,
+    read_time,
+    refuse,
+)
 
 MAX_CLASSES = 1000
 MAX_STEPS = 20_000
@@ -120,7 +128,8 @@ def load_examples(path: Path, options: SequenceOptions) -> tuple[ExampleSet, Seq
 
 
 def _open(path: Path, options: SequenceOptions) -> _File:
-    raw, first_row = read_file(path)
+    cells = read_file(path)
+    raw = cells.frame
     if raw.is_empty():
         raise InvalidInputError(f"{path.name} has no rows")
     item = options.item or _first_of(_ITEM_NAMES, raw)
@@ -136,7 +145,9 @@ def _open(path: Path, options: SequenceOptions) -> _File:
     for name in (*options.targets, *(options.features or ())):
         if name in {item, time}:
             raise InvalidInputError(f"column {name} names or orders the sequences")
-    return _File(raw, first_row, item, time)
+    texts = {item, time, *(options.targets if options.task != "regress" else ())}
+    numbers = [name for name in raw.columns if name not in texts]
+    return _File(cells.with_decimal_points(numbers), cells.first_row, item, time)
 
 
 def _first_of(names: tuple[str, ...], raw: pl.DataFrame) -> str | None:
@@ -154,7 +165,8 @@ def _find_numbers(file: _File, options: SequenceOptions) -> tuple[str, ...]:
 
 def _holds_numbers(column: pl.Series) -> bool:
     if column.dtype == pl.String:
-        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+        column = blank_missing(column)
+        numbers = column.cast(pl.Float64, strict=False)
         return numbers.null_count() == column.null_count() < len(column)
     return column.dtype.is_numeric() or column.dtype == pl.Boolean
 
@@ -195,7 +207,7 @@ def _read_frame(
 def _read_classes(
     column: pl.Series, first_row: int, options: SequenceOptions
 ) -> tuple[pl.Series, tuple[str, ...]]:
-    names = column.cast(pl.String).str.strip_chars()
+    names = read_texts(column)
     if options.task == "classify":
         refuse(names.is_null(), column, first_row, "is no class")
     classes = options.classes or _sort_classes(names.drop_nulls().unique().to_list())

@@ -77,3 +77,9 @@ def test_bulk_run_without_stamps_says_what_the_model_needs() -> None:
     )
     with pytest.raises(InvalidInputError, match="time stamps are needed"):
         RowMaker(AIM).to_row(0, series)
+
+
+def test_words_for_missing_numbers_are_categories_like_any_other() -> None:
+    cells = pa.chunked_array([pa.array(["NA", "None", " ", None])])
+    codes = read_categories(Column("region", cells, 2), ("NA",))
+    np.testing.assert_array_equal(codes, [1, 0, np.nan, np.nan])

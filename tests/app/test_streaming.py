@@ -1,5 +1,6 @@
 """Files on disk as streams of series: the same series whatever the size and order of the file."""
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
@@ -314,3 +315,44 @@ def test_number_of_a_name_depends_on_the_name_alone(first: int) -> None:
 def test_different_names_have_different_numbers() -> None:
     names = [f"{first}{second}" for first in "abcdefgh" for second in range(2000)]
     assert len(set(hash_names(pa.array(["", *names])).tolist())) == len(names) + 1
+
+
+FROM, TO = dt.datetime(2024, 10, 26), dt.datetime(2024, 10, 29)
+"""In between clocks in Berlin go back."""
+
+
+@pytest.mark.parametrize("name", ["Parquet", "Arrow stream"])
+@pytest.mark.parametrize(
+    ("every", "freq", "start"),
+    [("1h", "h", "2024-10-25T22:00"), ("1d", "D", "2024-10-26T00:00")],
+)
+def test_zone_of_a_column_is_dropped_as_the_whole_file_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, every: str, freq: str, start: str
+) -> None:
+    for kind in ("arrow_file", "parquet_file"):
+        monkeypatch.setattr(f"app.files.{kind}.PIECE_ROWS", 3)
+    stamps = pl.datetime_range(FROM, TO, every, time_zone="Europe/Berlin", eager=True)
+    write, file_format = WRITERS[name]
+    frame = pl.DataFrame({"item_id": "a", "timestamp": stamps, "target": np.arange(len(stamps))})
+    write(frame, tmp_path / "data")
+    with open_series(tmp_path / "data", file_format, SeriesOptions()) as stream:
+        (series,) = stream
+        assert stream.freq == freq
+    assert isinstance(series, FileSeries)
+    assert series.target.tolist() == list(range(len(stamps)))
+    assert series.start == np.datetime64(start, "us")
+
+
+def test_zone_of_a_column_with_one_offset_leaves_the_wall_time(tmp_path: Path) -> None:
+    stamps = pl.datetime_range(FROM, FROM, time_zone="Europe/Berlin", eager=True)
+    frame = pl.DataFrame({"item_id": "a", "timestamp": stamps, "target": 1.0})
+    write_parquet(frame, tmp_path / "data")
+    (series,) = read(tmp_path / "data", "parquet", SeriesOptions(freq="h"))
+    assert series.start == np.datetime64("2024-10-26T00:00", "us")
+
+
+def test_midnights_with_several_offsets_stay_on_their_days() -> None:
+    rows = ["a,2024-03-31T00:00+01:00,1", "a,2024-04-01T00:00+02:00,2"]
+    (series,) = read_csv(*rows)
+    assert isinstance(series, FileSeries)
+    assert (series.target.tolist(), str(series.start)) == ([1, 2], "2024-03-31T00:00:00.000000")

@@ -1,4 +1,5 @@
 import datetime as dt
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,3 +261,97 @@ def test_category_column_without_texts_is_refused(tmp_path: Path) -> None:
     rows = "item_id,timestamp,target,s,kind a,1,1,5, a,2,2,5,"
     with pytest.raises(InvalidInputError, match="column kind holds 0 different texts"):
         read(tmp_path, rows, CATEGORIES)
+
+
+BERLIN = "Europe/Berlin"
+CLOCKS_BACK = dt.datetime(2024, 10, 26), dt.datetime(2024, 10, 29)
+
+
+def read_zoned(directory: Path, first: dt.datetime, last: dt.datetime, every: str) -> SeriesSet:
+    """Read a Parquet file of the stamps in Berlin from ``first`` to ``last``."""
+    stamps = pl.datetime_range(first, last, every, time_zone=BERLIN, eager=True)
+    target = np.arange(len(stamps)) // 2  # the hour that comes twice has equal values
+    pl.DataFrame({"item_id": "a", "timestamp": stamps, "target": target}).write_parquet(
+        directory / "data.parquet"
+    )
+    return load_series(directory / "data.parquet", DataOptions())[0]
+
+
+def test_zoned_hours_are_read_as_utc_over_a_change_of_clocks(tmp_path: Path) -> None:
+    items = read_zoned(tmp_path, *CLOCKS_BACK, "1h")
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 10, 25, 22), "h")
+    assert only(items).target.tolist() == [step // 2 for step in range(74)]
+
+
+def test_zoned_hours_of_one_offset_keep_their_wall_time(tmp_path: Path) -> None:
+    items = read_zoned(tmp_path, dt.datetime(2024, 7, 1), dt.datetime(2024, 7, 2), "1h")
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 7, 1), "h")
+
+
+def test_zoned_midnights_stay_on_their_days(tmp_path: Path) -> None:
+    items = read_zoned(tmp_path, *CLOCKS_BACK, "1d")
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 10, 26), "D")
+    assert len(only(items).target) == 4
+
+
+def test_midnights_with_several_offsets_stay_on_their_days(tmp_path: Path) -> None:
+    text = "unique_id,ds,y a,2024-03-30T00:00+01:00,1 a,2024-03-31T00:00+01:00,2"
+    items, _ = read(tmp_path, f"{text} a,2024-04-01T00:00+02:00,3")
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 3, 30), "D")
+
+
+def test_months_may_lack_a_day(tmp_path: Path) -> None:
+    items, _ = read(tmp_path, "unique_id,ds,y a,2024-01,1 a,2024-02,2")
+    assert (only(items).start, items.freq) == (dt.datetime(2024, 1, 1), "M")
+
+
+@pytest.mark.parametrize("options", [DataOptions(freq="D"), DataOptions(season=7)])
+def test_dates_without_dashes_are_refused(tmp_path: Path, options: DataOptions) -> None:
+    with pytest.raises(InvalidInputError, match="such as 2024-01-31"):
+        read(tmp_path, "unique_id,ds,y a,20240131,1 a,20240201,2", options)
+
+
+def test_steps_of_eight_digits_that_are_no_dates_are_read(tmp_path: Path) -> None:
+    items, _ = read(tmp_path, "unique_id,ds,y a,20240131,1 a,20240132,2", STEPS)
+    assert only(items).start == 20240131
+
+
+def test_words_for_missing_numbers_are_names_and_categories_elsewhere(tmp_path: Path) -> None:
+    options = replace(STEPS, static_categories=("kind",))
+    items, _ = read(tmp_path, "item_id,timestamp,target,kind NA,1,1,None NA,2,NA,None NA,3,3,None",
+                    options)  # fmt: skip
+    assert (only(items).item_id, items.static_categories) == ("NA", (("None",),))
+    np.testing.assert_array_equal(only(items).target, [1, np.nan, 3])
+
+
+def test_space_around_categories_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("item_id,timestamp,target,kind\na,1,1,north \na,2,2, \n")
+    options = replace(STEPS, static_categories=("kind",))
+    items, _ = load_series(tmp_path / "data.csv", options)
+    assert items.static_categories == (("north",),)
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.csv.gz"])
+def test_semicolons_and_decimal_commas_are_found(tmp_path: Path, name: str) -> None:
+    text = "\nitem_id;timestamp;target;p;f;s\na;1;1,5;2;NA;7\na;2;-,5;3;4,25;7\n"
+    with (gzip.open if name.endswith("gz") else open)(tmp_path / name, "wt") as file:
+        file.write(text)
+    item = only(load_series(tmp_path / name, COVARIATES)[0])
+    assert item.target.tolist() == [1.5, -0.5]
+    np.testing.assert_array_equal(item.future_covariates[:, 0], [np.nan, 4.25])
+
+
+def test_comma_in_a_number_between_commas_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="row 2: '1,500' is not a number"):
+        read(tmp_path, 'unique_id,ds,y a,1,"1,500" a,2,2', STEPS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [("a,NA,1 a,2,2", "ds, row 2: 'NA' is no time"), ('"",1,1 a,2,2', "row 2: '' is empty")],
+)
+def test_missing_item_or_time_is_named_with_its_row(
+    tmp_path: Path, rows: str, problem: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=problem):
+        read(tmp_path, f"unique_id,ds,y {rows}", STEPS)

@@ -153,3 +153,31 @@ def test_command_trains_alike_with_and_without_streaming(file: Path, tmp_path: P
     ):
         assert torch.equal(weight, same)
     assert not (tmp_path / "stream" / "training-series").exists()
+
+
+@pytest.mark.parametrize(("every", "start"), [("1h", "2024-10-25T22"), ("1d", "2024-10-26")])
+def test_zone_is_dropped_as_the_whole_file_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: str, start: str
+) -> None:
+    monkeypatch.setattr("models.stream._BATCH_ROWS", 3)
+    first, last = dt.datetime(2024, 10, 26), dt.datetime(2024, 10, 29)
+    stamps = pl.datetime_range(first, last, every, time_zone="Europe/Berlin", eager=True)
+    rows = pl.DataFrame({"item_id": "a", "timestamp": stamps, "target": np.arange(len(stamps))})
+    rows.write_parquet(tmp_path / "data.parquet")
+    at_once, _ = load_series(tmp_path / "data.parquet", DataOptions())
+    streamed, _ = load_data(tmp_path / "data.parquet", DataOptions(), Store(tmp_path / "store"))
+    assert (streamed.digest, streamed.freq) == (at_once.digest, at_once.freq)
+    (series,) = streamed.series
+    assert series.start == dt.datetime.fromisoformat(start)
+    assert series.target.tolist() == list(range(len(stamps)))
+
+
+def test_space_around_categories_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    kinds = ["north ", " "]
+    pl.DataFrame({"item_id": "a", "timestamp": [1, 2], "target": 1, "kind": kinds}).write_parquet(
+        path
+    )
+    options = DataOptions(season=1, static_categories=("kind",))
+    items, _ = load_data(path, options, Store(tmp_path / "store"))
+    assert items.static_categories == (("north",),)

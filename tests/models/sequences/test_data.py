@@ -92,3 +92,19 @@ def test_complaint_names_place(tmp_path: Path, name: str) -> None:
     text, options, message = WRONG[name]
     with pytest.raises(InvalidInputError, match=message):
         load(tmp_path, text, **options)
+
+
+def test_words_for_missing_numbers_are_tags_like_any_other(tmp_path: Path) -> None:
+    text = "item_id,x,label\nNA,1,NA\nNA,NA,None \nNA,3, \n"
+    items, found = load(tmp_path, text, task="tag")
+    assert (items.classes, items.examples[0].item_id) == (("NA", "None"), "NA")
+    np.testing.assert_array_equal(items.examples[0].answer, [0, 1, IGNORED])
+    np.testing.assert_array_equal(items.examples[0].values, [[1], [np.nan], [3]])
+    assert found.num_untagged == 1
+
+
+def test_semicolons_and_decimal_commas_are_found(tmp_path: Path) -> None:
+    text = "item_id;x;wear\na;1,5;0,5\nb;2;1,5\n"
+    items, _ = load(tmp_path, text, task="regress", targets=("wear",))
+    assert [example.values.tolist() for example in items.examples] == [[[1.5]], [[2.0]]]
+    assert [example.answer.tolist() for example in items.examples] == [[0.5], [1.5]]
