@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY app app
 COPY models models
 COPY export export
-RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[redis${GPU:+,gpu}]"
+RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[holidays,redis${GPU:+,gpu}]"
 
 FROM python:3.13-slim
 # The link makes /models the default: a setting would win over SageMaker's /opt/ml/model.

@@ -121,7 +121,10 @@ class Settings(BaseSettings):
         description="Longest horizon of a native request, in horizons of the model; 1 is its own.",
     )
     request_timeout_s: float = Field(
-        30.0, gt=0, description="Longest a request may take; X-Request-Timeout-Ms only shortens it."
+        30.0,
+        gt=0,
+        description="Longest a request may take, or each 256 series of a file; a caller may only"
+        " shorten it.",
     )
     header_timeout_s: float = Field(
         15.0, gt=0, description="Longest the headers of a request may take to arrive."

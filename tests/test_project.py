@@ -108,7 +108,7 @@ def test_image_leaves_the_model_repository_to_the_platform() -> None:
 
 
 def test_gpu_argument_adds_the_gpu_extra() -> None:
-    assert "[redis${GPU:+,gpu}]" in DOCKERFILE
+    assert "[holidays,redis${GPU:+,gpu}]" in DOCKERFILE
     assert any("cudnn" in need for need in PROJECT["project"]["optional-dependencies"]["gpu"])
 
 

@@ -1,4 +1,4 @@
-"""``POST /v1/series``: a file in, its series out, in the form that a forecast request takes."""
+"""``POST /v1/series``: a file in, its series out, with what was understood of it."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -51,7 +51,10 @@ class SeriesQuery(BaseModel):
 
 
 class FoundSeries(BaseModel):
-    """One series of a file, as a forecast request takes it."""
+    """One series of a file.
+
+    A forecast request takes its fields but for `timestamps`, `num_gaps` and `num_missing`.
+    """
 
     item_id: str | None
     start: str | None

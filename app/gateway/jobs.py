@@ -137,10 +137,7 @@ class JobEndpoints:
     async def read_errors(self, request: Request, job_id: JobId) -> Response:
         """Return the series of a job that can not be forecast, one a line, each with its reason."""
         job = await self._find(request, job_id)
-        if job.state not in {"succeeded", "failed"}:
-            raise JobConflictError(
-                f"the job is {job.state}; its errors are there once it has ended"
-            )
+        _check_has_errors(job)
         path = self._desk.files.errors_of(job)
         if not path.exists():
             return Response(media_type=ERRORS_TYPE)
@@ -227,3 +224,11 @@ def _check_succeeded(job: Job) -> None:
         raise JobConflictError(f"the job has failed: {job.error}")
     if job.state != "succeeded":
         raise JobConflictError(f"the job is {job.state}; its result is there once it has succeeded")
+
+
+def _check_has_errors(job: Job) -> None:
+    if job.state not in {"succeeded", "failed"}:
+        raise JobConflictError(
+            f"the job is {job.state}; its errors are there once it has succeeded or failed; a"
+            " cancelled job has none"
+        )

@@ -24,6 +24,8 @@ TimeoutMs = Annotated[
         alias="X-Request-Timeout-Ms",
         ge=1,
         le=LARGEST_TIMEOUT_MS,
-        description="Milliseconds that the request may take; only shortens the service's limit.",
+        description=(
+            "Milliseconds that a request of JSON may take; only shortens the service's limit."
+        ),
     ),
 ]

@@ -335,6 +335,17 @@ async def test_result_is_not_there_before_the_job_is_finished(client: AsyncClien
         assert (answer.status_code, "queued" in answer.json()["detail"]) == (409, True)
 
 
+async def test_cancelled_job_has_no_errors(client: AsyncClient) -> None:
+    job_id = (await create(client))["job_id"]
+    await client.post(f"/v1/jobs/{job_id}/cancel")
+    answer = await client.get(f"/v1/jobs/{job_id}/errors")
+    detail = (
+        "the job is cancelled; its errors are there once it has succeeded or failed; a cancelled"
+        " job has none"
+    )
+    assert (answer.status_code, answer.json()["detail"]) == (409, detail)
+
+
 async def test_job_of_another_key_is_not_there(
     settings: Settings, runners: FakeRunners, tmp_path: Path
 ) -> None:
