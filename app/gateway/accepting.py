@@ -6,9 +6,9 @@ work, until that overflows and callers hang.
 """
 
 import asyncio
-import contextlib
+import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _MOST_AT_ONCE = 64
 """Few enough that other gateways at the same listener get theirs."""
@@ -41,17 +41,29 @@ class Acceptor:
         self._listener.close()
 
     def _accept(self) -> None:
-        for _ in range(_MOST_AT_ONCE):
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:  # none is left, or there are too many, of which the server tells
-                return
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connecting = self._loop.create_task(self._connect(connection))
+        for connection in itertools.islice(accept_waiting(self._listener), _MOST_AT_ONCE):
+            connecting = self._loop.create_task(connect(connection, self._make_protocol))
             self._connecting.add(connecting)
             connecting.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # the caller has left already
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+
+def accept_waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept the connections that wait at a listener which does not block."""
+    while True:
+        try:
+            yield listener.accept()[0]
+        except ConnectionAbortedError:
+            continue
+        except OSError:  # none is left, or there are too many, of which the server tells
+            return
+
+
+async def connect(connection: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Serve a connection that was accepted, unless its caller has left already."""
+    loop = asyncio.get_running_loop()
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.connect_accepted_socket(make_protocol, connection)
+    except OSError:
+        connection.close()

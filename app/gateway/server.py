@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -18,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import StartupError
 from app.garbage import collect_rarely
-from app.gateway.accepting import Acceptor
+from app.gateway.accepting import Acceptor, accept_waiting, connect
 from app.gateway.drain import Drain
 from app.gateway.handshakes import stop_handshakes
 from app.gateway.main import create_app, open_stream_store
@@ -86,12 +85,12 @@ class GatewayServer(uvicorn.Server):
         await asyncio.sleep(_HANDSHAKE_S)
         waiting: list[socket.socket] = []
         for server, listener in zip(self.servers, sockets or [], strict=True):
-            waiting += _accept_all(listener)
+            listener.setblocking(False)
+            waiting += accept_waiting(listener)
             server.close()
             listener.close()
-        loop = asyncio.get_running_loop()
         for connection in waiting:
-            await loop.connect_accepted_socket(self._make_protocol, connection)
+            await connect(connection, self._make_protocol)
         await self._wait_for_first_requests()
         await super().shutdown()
 
@@ -108,19 +107,10 @@ class GatewayServer(uvicorn.Server):
         return [one for one in connections if isinstance(one, HttpToolsProtocol)]
 
     def _make_protocol(self) -> asyncio.Protocol:
-        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        make = cast("type[HttpToolsProtocol]", self.config.http_protocol_class)
         return make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    listener.setblocking(False)
-    while True:
-        try:
-            yield listener.accept()[0]
-        except BlockingIOError:
-            return
 
 
 def main() -> None:
@@ -160,7 +150,9 @@ async def _serve(
     store = open_stream_store(settings, runners[0].parent)
     config = uvicorn.Config(
         create_app(settings, pool, drain, store),
-        http=with_header_timeout(settings.header_timeout_s, turnstile),
+        http=with_header_timeout(
+            settings.header_timeout_s, turnstile, body_timeout_s=settings.body_timeout_s
+        ),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -30,6 +30,7 @@ _HOT_PATH = re.compile(
     rb"|v2/models/([A-Za-z0-9._-]+)(?:/versions/[A-Za-z0-9._-]+)?/infer)"
 )
 _PRIORITY = b'"priority"'
+_ENCODING = b"content-encoding"
 _MOST_HELD_BYTES = 2**16
 _MOST_WRITTEN = 256
 _SOME_ID = b"\0" * 32
@@ -110,19 +111,23 @@ class TurnstileProtocol(WholeAnswerProtocol):
     """An HTTP/1.1 connection behind a turnstile, which a subclass sets."""
 
     turnstile: Turnstile | None = None
-    _refusal: tuple[Flow, OverloadedError] | None = None
+    refusal: tuple[Flow, OverloadedError] | None = None
+    """Of the request whose body comes in, to be thrown away."""
+    unfinished_bytes = 0
+    """How much has come since something was complete: a message, its headers or a piece of body."""
     _held = b""
 
     @override
     def on_headers_complete(self) -> None:
-        self._refusal = self._find_refusal()
+        self.refusal = self._find_refusal()
         self._held = b""
-        if self._refusal is None:
+        if self.refusal is None:
             super().on_headers_complete()
 
     @override
     def on_body(self, body: bytes) -> None:
-        if self._refusal is None:
+        self.unfinished_bytes = 0
+        if self.refusal is None:
             super().on_body(body)
             return
         if self._is_of_tensors():  # only in its body may it say that it is urgent
@@ -132,13 +137,13 @@ class TurnstileProtocol(WholeAnswerProtocol):
 
     @override
     def on_message_complete(self) -> None:
-        if self._refusal is not None and _PRIORITY in self._held:
+        if self.refusal is not None and _PRIORITY in self._held:
             self._let_pass()
-        if self._refusal is None:
+        if self.refusal is None:
             super().on_message_complete()
             return
-        self._refuse_at_once(*self._refusal)
-        self._refusal = None
+        self._refuse_at_once(*self.refusal)
+        self.refusal = None
 
     def _find_refusal(self) -> tuple[Flow, OverloadedError] | None:
         parser = cast("Any", self.parser)  # never None while it parses
@@ -149,13 +154,17 @@ class TurnstileProtocol(WholeAnswerProtocol):
         is_plain = parser.get_http_version() == "1.1" and parser.should_keep_alive()
         if is_busy or not is_plain or self.expect_100_continue:
             return None
-        return self.turnstile.find_refusal(self.url, self.headers)
+        refusal = self.turnstile.find_refusal(self.url, self.headers)
+        return None if refusal is not None and self._may_hide_priority() else refusal
+
+    def _may_hide_priority(self) -> bool:
+        return self._is_of_tensors() and any(name == _ENCODING for name, _ in self.headers)
 
     def _is_of_tensors(self) -> bool:
         return self.url.startswith(b"/v2/")
 
     def _let_pass(self) -> None:
-        self._refusal = None
+        self.refusal = None
         super().on_headers_complete()
         super().on_body(self._held)
         self._held = b""

@@ -16,9 +16,15 @@ from tests.waiting import until
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, turnstile: Turnstile | None = None) -> AsyncIterator[Client]:
+async def serving(
+    app: FastAPI,
+    turnstile: Turnstile | None = None,
+    *,
+    header_timeout_s: float = 15.0,
+    body_timeout_s: float = 15.0,
+) -> AsyncIterator[Client]:
     """Serve ``app`` on a free port, behind ``turnstile`` where there is one."""
-    http = with_header_timeout(15.0, turnstile)
+    http = with_header_timeout(header_timeout_s, turnstile, body_timeout_s=body_timeout_s)
     config = uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None)
     config.load()
     state = ServerState()

@@ -1,8 +1,10 @@
 """Requests of callers that are refused now, over real connections."""
 
 import asyncio
+import gzip
 import json
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,50 @@ async def test_request_with_a_priority_is_for_the_application_to_judge(
     padding = " " * size
     body = json.dumps(TENSORS | {"parameters": {"priority": 1}}) + padding
     assert (await client.post(INFER, body.encode())).status == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_compressed_request_of_tensors_is_for_the_application_to_judge(
+    client: Client, encoding: str
+) -> None:
+    body = json.dumps(TENSORS | {"parameters": {"priority": 1}}).encode()
+    compressed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    headers = {"content-encoding": encoding}
+    assert (await client.post(INFER, compressed, headers)).status == 200
+    compressed = gzip.compress(json.dumps(BODY).encode())
+    assert (await client.post(FORECAST, compressed, {"content-encoding": "gzip"})).status == 503
+
+
+@pytest.mark.parametrize("sent", [b"", b"{", b"1\r\n{"], ids=["none", "some", "chunked"])
+async def test_refused_body_is_not_waited_for(
+    app: FastAPI, pauses: Pauses, drain: Drain, sent: bytes
+) -> None:
+    turnstile = Turnstile(pauses, None, drain, access_log=True)
+    length = "transfer-encoding: chunked" if b"\r\n" in sent else "content-length: 10"
+    head = f"POST {FORECAST} HTTP/1.1\r\nhost: t\r\n{length}\r\n\r\n".encode()
+    async with serving(app, turnstile, body_timeout_s=0.05) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(head + sent)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_body_that_the_application_reads_has_only_its_time_limit(
+    app: FastAPI, pauses: Pauses, drain: Drain
+) -> None:
+    turnstile = Turnstile(pauses, None, drain, access_log=True)
+    body = json.dumps(TENSORS | {"parameters": {"priority": 1}}).encode() + b" " * 2**17
+    head = f"POST {INFER} HTTP/1.1\r\nhost: t\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    async with serving(app, turnstile, body_timeout_s=1.0) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(head + body[:10])
+        await asyncio.sleep(0.05)
+        writer.write(body[10:-1])
+        await asyncio.sleep(1.1)
+        writer.write(body[-1:])
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert answer.startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def test_large_refused_body_is_read_and_thrown_away(client: Client) -> None:
