@@ -18,6 +18,8 @@ from app.lifeline import NOT_NEEDED_STATUS, ReadyReport
 
 _LONGEST_BACKOFF_S = 5.0
 _STABLE_AFTER_S = 10.0
+_MAX_REPORT_BYTES = 64 * 2**20
+"""Some kilobytes for each of 10,000 model versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Child:
         return status
 
     async def _watch(self, pipe: IO[bytes], process: asyncio.subprocess.Process) -> None:
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(_MAX_REPORT_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
@@ -130,7 +132,10 @@ class Child:
                 patience_s = self._patience.silence_s
                 if line.strip() and not self.ready.done():
                     self.ready.set_result(msgspec.json.decode(line, type=ReadyReport))
-        except TimeoutError:
+        except (TimeoutError, ValueError) as error:
+            if isinstance(error, ValueError) and not self.ready.done():
+                failure = f"the report of the {self._name} can not be read: {error}"
+                self.ready.set_result(ReadyReport(failure))
             if not self._is_stopping and process.returncode is None:
                 process.kill()
         finally:

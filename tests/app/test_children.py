@@ -108,6 +108,25 @@ async def test_failure_at_start_is_passed_on_in_the_child_s_words(tmp_path: Path
             await asyncio.wait_for(task, 10)
 
 
+async def test_report_of_many_models_is_read(tmp_path: Path) -> None:
+    example = 'b\'{"models": [{"model_name": "m", "model_version": 1, "example": "\' + b"x" * 10**7'
+    program = f"""import os, sys, time; fd = int(sys.argv[1])
+os.write(fd, {example} + b'"}}]}}\\n')
+while True: os.write(fd, b'\\n'); time.sleep(0.05)"""
+    running = child(program, tmp_path)
+    async with kept(running):
+        (model,) = (await asyncio.wait_for(running.ready, 10)).models
+        assert len(model.example) == 10**7
+
+
+@pytest.mark.parametrize("report", ["b'x' * 2**28", "b'nonsense'"], ids=["endless", "no report"])
+async def test_report_that_can_not_be_read_is_a_failure(tmp_path: Path, report: str) -> None:
+    running = child(READY.replace('b\'{"device": "cpu"}\\n\'', f"{report} + b'\\n'"), tmp_path)
+    async with kept(running) as task:
+        with pytest.raises(StartupError, match="the report of the child can not be read"):
+            await asyncio.wait_for(task, 10)
+
+
 async def test_child_that_ends_before_it_is_ready_is_a_failure(tmp_path: Path) -> None:
     running = child("import sys; sys.exit(3)", tmp_path)
     async with kept(running) as task:
