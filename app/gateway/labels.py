@@ -77,7 +77,6 @@ class LabelEndpoints:
         return {}
 
     def _check(self, request: Request, model_name: str, label: str) -> None:
-        exchange_of(request.scope).model_name = model_name
         if self._settings.model_control == "fixed":
             raise NotSupportedError(
                 "labels are set by request only where GATECAST_MODEL_CONTROL is explicit or poll;"
@@ -89,6 +88,7 @@ class LabelEndpoints:
                 " underscores"
             )
         self._catalog.find(model_name)  # its name is now known to be that of a folder
+        exchange_of(request.scope).model_name = model_name
 
     async def _change(self, model_name: str, change: LabelChange) -> None:
         loop = asyncio.get_running_loop()

@@ -140,7 +140,6 @@ class OipEndpoints:
         return await self._change("unload", request, model_name)
 
     async def _change(self, action: ChangeAction, request: Request, model_name: str) -> Json:
-        exchange_of(request.scope).model_name = model_name
         if self._settings.model_control != "explicit":
             raise NotSupportedError(
                 "models are loaded and unloaded by request only where GATECAST_MODEL_CONTROL is"
@@ -152,6 +151,7 @@ class OipEndpoints:
                 "a model's file and config come from the model repository alone"
             )
         await self._runners.change(action, model_name)
+        exchange_of(request.scope).model_name = model_name  # it labels metrics, for ever
         return {}
 
     async def _statistics(self) -> list[VersionStatistics]:

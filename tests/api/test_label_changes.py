@@ -147,6 +147,17 @@ async def test_unknown_model_takes_no_label(client: AsyncClient, name: str) -> N
     assert answer.status_code == 404
 
 
+async def test_name_of_no_model_is_no_label_of_metrics(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
+    unknown = LABEL.replace("monthly", "never-labelled-45")
+    await client.put(unknown, json={"version": 2})
+    app = create_app(load_settings(), runners, Drain())
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://gatecast") as fixed:
+        await fixed.put(unknown, json={"version": 2})
+    assert "never-labelled" not in (await client.get("/metrics")).text
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_labels_are_not_changed_by_request_where_models_are_fixed(
     runners: FakeRunners, method: str

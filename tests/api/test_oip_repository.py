@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from httpx import ASGITransport, AsyncClient
+from prometheus_client import REGISTRY
 
 from app.errors import GatecastError, ModelNotFoundError, ModelNotReadyError, ModelRefusedError
 from app.gateway.drain import Drain
@@ -42,6 +43,22 @@ async def test_models_are_not_changed_by_request_unless_told_so(
     assert answer.status_code == 501
     assert "GATECAST_MODEL_CONTROL" in answer.json()["error"]
     assert not runners.changes
+
+
+async def test_name_of_no_model_is_no_label(
+    client: AsyncClient, explicit: AsyncClient, runners: FakeRunners
+) -> None:
+    runners.error = ModelNotFoundError("the repository holds no version of this model")
+    for caller in (client, explicit):
+        await caller.post("/v2/repository/models/never-loaded-44/load", json={})
+    assert "never-loaded" not in (await client.get("/metrics")).text
+
+
+async def test_name_of_a_changed_model_is_a_label(explicit: AsyncClient) -> None:
+    await explicit.post(f"{REPOSITORY}/load")
+    route = "/v2/repository/models/{model_name}/load"
+    labels = {"route": route, "model_name": "monthly", "model_version": "", "status": "200"}
+    assert REGISTRY.get_sample_value("gatecast_requests_total", labels)
 
 
 @pytest.mark.parametrize("name", ["config", "file:1/model.onnx"])
