@@ -8,7 +8,8 @@ forecast again; it never leaves half of one.
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -59,6 +60,9 @@ class Totals:
 class Journal:
     """The journal in one folder; only one process at a time can have it open.
 
+    Every call raises ``BulkRunError`` where the disk is full, or broken; its cause is what the disk
+    said.
+
     Args:
         folder: Made if it is not there.
         fingerprint: All that the rows follow from. Chunks of another fingerprint are thrown away.
@@ -92,13 +96,13 @@ class Journal:
 
     def numbers(self) -> set[int]:
         """Return the numbers of the chunks that are done."""
-        with self._lock:
-            return {number for (number,) in self._database.execute("SELECT number FROM chunks")}
+        with self._using() as database:
+            return {number for (number,) in database.execute("SELECT number FROM chunks")}
 
     def totals(self) -> Totals:
         """Sum up."""
-        with self._lock:
-            row = self._database.execute(
+        with self._using() as database:
+            row = database.execute(
                 "SELECT COALESCE(SUM(num_series), 0), COALESCE(SUM(num_refused), 0),"
                 " COALESCE(SUM(num_rows), 0), COALESCE(MAX(has_times), 0) FROM chunks"
             ).fetchone()
@@ -111,11 +115,8 @@ class Journal:
             BulkRunError: The disk is full, or broken.
         """
         places = ", ".join("?" * len(fields(chunk)))
-        try:
-            with self._lock, self._database:
-                self._database.execute(f"INSERT INTO chunks VALUES ({places})", astuple(chunk))  # noqa: S608 - our own text
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+        with self._using() as database, database:
+            database.execute(f"INSERT INTO chunks VALUES ({places})", astuple(chunk))  # noqa: S608 - our own text
 
     def rows(self) -> Iterator[bytes]:
         """Return the rows of each chunk, in order."""
@@ -127,10 +128,18 @@ class Journal:
 
     def _blobs(self, column: str) -> Iterator[bytes]:
         for number in sorted(self.numbers()):
-            with self._lock:
+            with self._using() as database:
                 query = f"SELECT {column} FROM chunks WHERE number = ?"  # noqa: S608 - our own text
-                (blob,) = self._database.execute(query, (number,)).fetchone()
+                (blob,) = database.execute(query, (number,)).fetchone()
             yield blob
+
+    @contextmanager
+    def _using(self) -> Generator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                yield self._database
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
 
     def _open(self) -> sqlite3.Connection:
         try:

@@ -219,5 +219,9 @@ _WRITERS: dict[str, type[Any]] = {
 
 def _stamp_texts(stamps: pa.ChunkedArray, *, has_times: bool) -> pa.Array:
     unit: Literal["s", "D"] = "s" if has_times else "D"
-    texts = np.datetime_as_string(np.asarray(stamps, "M8[us]"), unit=unit)
+    exact = np.asarray(stamps, "M8[us]")
+    texts = np.datetime_as_string(exact, unit=unit)
+    has_fraction = exact != exact.astype("M8[s]")
+    if has_fraction.any():
+        texts = np.where(has_fraction, np.datetime_as_string(exact, unit="us"), texts)
     return pa.array(texts.tolist(), pa.string())

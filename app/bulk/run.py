@@ -182,7 +182,8 @@ class _Attempt:
                         group.create_task(self._forecast_chunk(chunks, number, chunk, reporter))
                     number += 1
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            first = failures.exceptions[0]
+            raise first from first.__cause__
 
     async def _forecast_chunk(
         self, chunks: ChunkForecaster, number: int, chunk: Chunk, reporter: _Reporter

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import flatbuffers.encode
 import flatbuffers.packer
+import numpy as np
 from flatbuffers.number_types import Uint8Flags
 from flatbuffers.table import Table
 from typing_extensions import override
 
 from app.arrow import pa
-from app.errors import InvalidInputError, MalformedBodyError
+from app.errors import InvalidInputError, MalformedBodyError, PayloadTooLargeError
 from app.files.raw import (
     PIECE_ROWS,
     FileLimits,
@@ -20,6 +21,9 @@ from app.files.raw import (
     RawPiece,
     Source,
     check_columns,
+    check_read,
+    decode_texts,
+    find_unread,
     first_line_of,
     open_bytes,
     open_native,
@@ -29,6 +33,12 @@ _FILE_MAGIC = b"ARROW1"
 _FILE_MAGIC_BYTES = 8
 _DICTIONARY, _BATCH = 2, 3
 """Kinds of messages in Arrow's ``Message.fbs``; the numbers below are offsets in its tables."""
+
+_VIEW_BYTES = 16
+"""The first four are the length of the text."""
+
+_MOST_OVERLAP = 4
+"""Parts of texts may be views of the same bytes, but not many."""
 
 _DAMAGE = (OSError, UnicodeDecodeError)
 
@@ -52,13 +62,16 @@ class ArrowFile(RawFile):
                 self._refuse_compressed()
             with self._open() as (schema, _):
                 self.column_names = schema.names
+                self._unread = find_unread({field.name: field.type for field in schema})
         except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
         check_columns(self.column_names)
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
-        names = list(self.column_names if columns is None else columns)
+        check_read(columns or (), self._unread)
+        chosen = self.column_names if columns is None else columns
+        names = [name for name in chosen if name not in self._unread]
         row = 1
         try:
             with self._open() as (_, batches):
@@ -66,7 +79,8 @@ class ArrowFile(RawFile):
                     batch.validate(full=True)  # what a stranger sends may point outside itself
                     table = pa.Table.from_batches([batch]).select(names)
                     for start in range(0, batch.num_rows, PIECE_ROWS):
-                        yield RawPiece(table.slice(start, PIECE_ROWS), row + start)
+                        part = _share_texts(table.slice(start, PIECE_ROWS))
+                        yield RawPiece(decode_texts(part, needed=columns or ()), row + start)
                     row += batch.num_rows
         except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_arrow(error) from error
@@ -92,6 +106,36 @@ class ArrowFile(RawFile):
             else:
                 with pa.ipc.open_stream(native) as stream:
                     yield stream.schema, iter(stream)
+
+
+def _share_texts(table: pa.Table) -> pa.Table:
+    """Make dictionaries of views: one long text in many rows must not become many long texts."""
+    for index, name in enumerate(table.column_names):
+        cells = table[index]
+        is_shared = pa.types.is_dictionary(cells.type)
+        if not _is_view(cells.type.value_type if is_shared else cells.type):
+            continue
+        for chunk in cells.chunks:
+            _check_views(name, chunk.dictionary if is_shared else chunk)
+        table = table.set_column(index, name, cells if is_shared else cells.dictionary_encode())
+    return table
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
+def _check_views(name: str, texts: pa.Array) -> None:
+    """Different views may overlap, so that all of them are longer than what they look into."""
+    _, views, *contents = texts.buffers()
+    stop = texts.offset + len(texts)  # the buffer may be longer
+    words = np.frombuffer(views or b"", np.uint8)[: _VIEW_BYTES * stop].view(np.int32)
+    own = words.reshape(-1, 4)[texts.offset :][texts.is_valid().to_numpy(zero_copy_only=False)]
+    length = int(np.unique(own, axis=0)[:, 0].sum(dtype=np.int64))
+    if length > own.nbytes + _MOST_OVERLAP * sum(content.size for content in contents):
+        raise PayloadTooLargeError(
+            f"the texts of column {name} overlap: decoded, they are too large"
+        )
 
 
 def _not_arrow(error: Exception) -> MalformedBodyError:

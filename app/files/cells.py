@@ -9,8 +9,9 @@ A complaint is raised, or kept for its row where other rows shall go through.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from app.arrow import pa, pc
 from app.errors import InvalidInputError
+from app.files.raw import first_line_of
 from app.tensors import LARGEST_MAGNITUDE
 
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -36,6 +38,14 @@ _LONGEST_VALUE = 200
 """No number and no stamp is longer: such a text of a dictionary is cut."""
 
 _DAY_MICROSECONDS = 86_400_000_000
+_LARGEST_STEP = 2**62 - 1
+"""So that the distance of two steps is an int64."""
+
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of the years 1 to 9999, which stamps may have; counted from 1970."""
+
+_TICKS_A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_OUTSIDE_YEARS = "is outside the years 1 to 9999"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +114,27 @@ class Column:
             raise InvalidInputError(f"{self._complain(int(rows[0]), problem)}{more}")
 
     def _complain(self, row: int, problem: str) -> str:
-        shown = str(self.cells[row].as_py())
+        shown = _show(self.cells[row])
         shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
         return f"column {self.name}, row {self.first_row + row}: {shown!r} {problem}"
+
+
+def _show(cell: Any) -> str:
+    """A stamp may be one that Python has not."""
+    return str(cell.cast(pa.string()) if pa.types.is_temporal(cell.type) else cell.as_py())
+
+
+@contextmanager
+def naming_column(name: str) -> Generator[None]:
+    """Name the column whose cells pyarrow can not read.
+
+    Raises:
+        InvalidInputError: It can not, such as names that are not UTF-8, or an unknown time zone.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"column {name} can not be read: {first_line_of(error)}") from error
 
 
 @cache
@@ -139,6 +167,7 @@ def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], p
 
     Raises:
         InvalidInputError: A cell is empty or too long.
+        pa.ArrowException: As all readers here; see ``naming_column``.
     """
     cells = column.cells
     if pa.types.is_nested(cells.type):
@@ -147,9 +176,11 @@ def read_names(column: Column, *, max_length: int) -> tuple[NDArray[np.int64], p
         cells = cells.cast(pa.string()).dictionary_encode()
     encoded = _one_array(cells)
     column.refuse(_to_bool(pc.is_null(encoded)), "is empty")
-    length = pc.fill_null(pc.utf8_length(encoded.dictionary.cast(pa.string())), 0)
+    names = encoded.dictionary.cast(pa.string())
+    names.validate(full=True)  # texts of a Parquet file may be no UTF-8
+    length = pc.fill_null(pc.utf8_length(names), 0)
     is_good = pc.and_(pc.greater(length, 0), pc.less_equal(length, max_length))
-    names = pc.if_else(is_good, encoded.dictionary.cast(pa.string()), "")
+    names = pc.if_else(is_good, names, "")
     codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(names))
     is_bad = np.append(~_to_bool(is_good), False)[codes]
     column.refuse(is_bad, f"must have 1 to {max_length} characters")
@@ -231,9 +262,10 @@ def find_zones(cells: pa.ChunkedArray) -> Zones:
     if text is not None:
         parsed = (parse_stamp(cell) for cell in text.unique().to_pylist() if cell)
         return Zones.of(stamp for stamp in parsed if stamp is not None)
-    if not (pa.types.is_timestamp(cells.type) and cells.type.tz):
+    if not _has_zone(cells.type):
         return Zones()
-    stamps = cells.drop_null().cast(pa.timestamp("us", cells.type.tz), safe=False)
+    sound = cells.filter(pa.array(~_are_outside_years(cells))).drop_null()
+    stamps = sound.cast(pa.timestamp("us", cells.type.tz), safe=False)
     wall = pc.local_timestamp(stamps).cast(pa.int64()).to_numpy()
     offsets = np.unique(wall - stamps.cast(pa.int64()).to_numpy())
     return Zones(
@@ -246,20 +278,21 @@ def read_steps(column: Column) -> NDArray[np.int64]:
     """Return plain integer steps; 0 where a cell is complained of.
 
     Raises:
-        InvalidInputError: A cell is empty, or no whole number.
+        InvalidInputError: A cell is empty, no whole number, or too large.
     """
     column.refuse(_to_bool(pc.is_null(column.cells)), "is empty")
     text = plain_text(column.cells)
     if text is not None:
         is_step = pc.fill_null(pc.match_substring_regex(text, _INTEGER), fill_value=False)
         column.refuse(~_to_bool(is_step), "is no whole number, as the first rows have")
-        cells = pc.if_else(is_step, text, "0").cast(pa.int64())
+        steps = pc.if_else(is_step, text, "0").cast(pa.int64()).to_numpy()
     elif pa.types.is_integer(column.cells.type):
-        cells = pc.fill_null(column.cells.cast(pa.int64()), 0)
+        steps = pc.fill_null(column.cells, 0).to_numpy()
     else:
         raise _no_times(column)
-    steps: NDArray[np.int64] = cells.to_numpy()
-    return steps
+    is_large = (steps < -_LARGEST_STEP) | (steps > _LARGEST_STEP)
+    column.refuse(is_large, f"is beyond {_LARGEST_STEP}")
+    return np.where(is_large, 0, steps).astype(np.int64)
 
 
 def read_stamps(column: Column, *, in_utc: bool) -> NDArray[np.datetime64]:
@@ -270,23 +303,44 @@ def read_stamps(column: Column, *, in_utc: bool) -> NDArray[np.datetime64]:
         in_utc: Whether stamps with a zone are turned to UTC; if not, the wall time counts.
 
     Raises:
-        InvalidInputError: A cell is empty, or no ISO 8601 date or time.
+        InvalidInputError: A cell is empty, no ISO 8601 date or time, or of no year from 1 to 9999.
     """
     cells = column.cells
     column.refuse(_to_bool(pc.is_null(cells)), "is empty")
     text = plain_text(cells)
     if text is not None:
         return _parse_stamps(column, text, in_utc=in_utc)
-    if pa.types.is_timestamp(cells.type) and cells.type.tz and not in_utc:
-        cells = pc.local_timestamp(cells)
     if not (pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type)):
         raise _no_times(column)
+    cells = _within_years(column, cells)
+    if _has_zone(cells.type) and not in_utc:
+        cells = _within_years(column, pc.local_timestamp(cells))
     stamps = cells.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     return _to_microseconds(pc.fill_null(stamps, 0).to_numpy().view("M8[us]"))
 
 
 def _no_times(column: Column) -> InvalidInputError:
     return InvalidInputError(f"column {column.name} must hold dates, times or integer steps")
+
+
+def _within_years(column: Column, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Complain about stamps that none can be; they are missing in what is returned."""
+    is_outside = _are_outside_years(cells)
+    # Without the zone: pyarrow can not tell the wall time of such a stamp.
+    shown = cells.cast(pa.timestamp(cells.type.unit)) if _has_zone(cells.type) else cells
+    replace(column, cells=shown).refuse(is_outside, _OUTSIDE_YEARS)
+    return pc.if_else(pa.array(is_outside), pa.scalar(None, cells.type), cells)
+
+
+def _are_outside_years(cells: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Compare in the unit of the cells: in a finer one, a large number turns into another."""
+    if pa.types.is_date(cells.type):
+        cells = cells.cast(pa.date64())
+    ticks_a_second = _TICKS_A_SECOND["ms" if pa.types.is_date(cells.type) else cells.type.unit]
+    ticks = pc.fill_null(cells.cast(pa.int64()), 0).to_numpy()
+    first, end = _FIRST_SECOND * ticks_a_second, (_LAST_SECOND + 1) * ticks_a_second
+    is_outside: NDArray[np.bool_] = (ticks < first) | (ticks >= end)
+    return is_outside
 
 
 def _parse_stamps(column: Column, text: pa.ChunkedArray, *, in_utc: bool) -> NDArray[np.datetime64]:
@@ -296,18 +350,25 @@ def _parse_stamps(column: Column, text: pa.ChunkedArray, *, in_utc: bool) -> NDA
     is_wrong = np.array([stamp is None for stamp in parsed])
     column.refuse(is_wrong[codes], "is no ISO 8601 date or time, such as 2024-01-31")
     plain = [_to_wall_time(stamp, in_utc=in_utc) for stamp in parsed]
-    return _to_microseconds(np.array(plain, "M8[us]"))[codes]
+    is_outside = np.array([stamp is None for stamp in plain])
+    column.refuse(is_outside[codes], _OUTSIDE_YEARS)
+    stamps = [_NO_STAMP if stamp is None else stamp for stamp in plain]
+    return _to_microseconds(np.array(stamps, "M8[us]"))[codes]
 
 
 def _to_microseconds(stamps: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     return stamps.astype("M8[us]")
 
 
-def _to_wall_time(stamp: dt.datetime | None, *, in_utc: bool) -> dt.datetime:
+def _to_wall_time(stamp: dt.datetime | None, *, in_utc: bool) -> dt.datetime | None:
+    """Return None where UTC has it in another year than 1 to 9999."""
     if stamp is None:
         return _NO_STAMP
     if in_utc and stamp.tzinfo is not None:
-        stamp = stamp.astimezone(dt.UTC)
+        try:
+            stamp = stamp.astimezone(dt.UTC)
+        except OverflowError:
+            return None
     return stamp.replace(tzinfo=None)
 
 
@@ -328,6 +389,10 @@ def _from_text(
     column.refuse(~_to_bool(pc.or_(is_number, missing)), "is not a number")
     text = pc.replace_substring(text, ",", ".") if decimal_comma else text
     return _to_float64(pc.if_else(is_number, text, pa.scalar(None, pa.string())))
+
+
+def _has_zone(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz)
 
 
 def _is_text(kind: pa.DataType) -> bool:

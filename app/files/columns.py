@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app.arrow import pa
 from app.errors import InvalidInputError
-from app.files.cells import is_numeric, is_time
+from app.files.cells import is_numeric, is_time, naming_column
 
 _NAMES = {
     "item_id": ("item_id", "unique_id", "series", "series_id", "item", "id", "sku", "store"),
@@ -65,25 +65,34 @@ class Covariates:
         return self.categories[name][int(number) - 1] if number > 0 else None
 
 
-def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) -> FoundColumns:
+def find_columns(
+    table: pa.Table, roles: ColumnRoles, covariates: Covariates, *, names: Sequence[str]
+) -> FoundColumns:
     """Find the columns; one that is a covariate has no other role.
 
+    Args:
+        table: Some rows; a column that is not in it is found by its name alone.
+        roles: Columns that are known.
+        covariates: Columns that are covariates.
+        names: All columns of the file.
+
     Raises:
-        InvalidInputError: A column that was named is not there, or no column holds numbers.
+        InvalidInputError: A column that was named is not there, no column holds numbers, or one can
+            not be read.
     """
-    finder = _Finder(table)
+    finder = _Finder(table, names)
     finder.take_covariates(covariates.names)
     for role in ("item_id", "timestamp", "target"):
         finder.take_named(role, getattr(roles, role))
     for role in ("timestamp", "target", "item_id"):
         finder.take_by_name(role)
-    finder.take_by_cells("timestamp", lambda name: is_time(table[name]))
-    finder.take_by_cells("target", lambda name: is_numeric(table[name]), from_last=True)
-    finder.take_by_cells("item_id", lambda name: not is_numeric(table[name]))
+    finder.take_by_cells("timestamp", is_time)
+    finder.take_by_cells("target", is_numeric, from_last=True)
+    finder.take_by_cells("item_id", _is_not_numeric)
     target = finder.found["target"]
     if not target:
         raise InvalidInputError(
-            f"no column holds the numbers to forecast; the columns are {_listed(table)}"
+            f"no column holds the numbers to forecast; the columns are {_listed(names)}"
         )
     return FoundColumns(
         item_id=finder.found["item_id"] or None,
@@ -92,19 +101,24 @@ def find_columns(table: pa.Table, roles: ColumnRoles, covariates: Covariates) ->
     )
 
 
+def _is_not_numeric(cells: pa.ChunkedArray) -> bool:
+    return not is_numeric(cells)
+
+
 class _Finder:
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._free = list(table.column_names)
+    def __init__(self, table: pa.Table, names: Sequence[str]) -> None:
+        self._cells = dict(zip(table.column_names, table.columns, strict=True))
+        self._names = names
+        self._free = list(names)
         self.found: dict[str, str] = dict.fromkeys(_NAMES, "")
         self._open = set(_NAMES)
 
     def take_covariates(self, names: Sequence[str]) -> None:
-        missing = [name for name in names if name not in self._table.column_names]
+        missing = [name for name in names if name not in self._names]
         if missing:
             raise InvalidInputError(
                 f"the covariates {', '.join(missing)} must be columns; the columns are "
-                f"{_listed(self._table)}"
+                f"{_listed(self._names)}"
             )
         for name in names:
             if name not in self._free:
@@ -118,9 +132,9 @@ class _Finder:
         if not name:
             return
         if name not in self._free:
-            problem = "has two roles" if name in self._table.column_names else "is not there"
+            problem = "has two roles" if name in self._names else "is not there"
             raise InvalidInputError(
-                f"column {name} for {role} {problem}; the columns are {_listed(self._table)}"
+                f"column {name} for {role} {problem}; the columns are {_listed(self._names)}"
             )
         self._take(role, name)
 
@@ -131,11 +145,16 @@ class _Finder:
             self._take(role, name)
 
     def take_by_cells(
-        self, role: str, fits: Callable[[str], bool], *, from_last: bool = False
+        self, role: str, fits: Callable[[pa.ChunkedArray], bool], *, from_last: bool = False
     ) -> None:
-        names = self._free[::-1] if from_last else self._free
-        if role in self._open and (name := next((n for n in names if fits(n)), None)):
+        names = [name for name in self._free if name in self._cells]
+        names = names[::-1] if from_last else names
+        if role in self._open and (name := next((n for n in names if self._fits(n, fits)), None)):
             self._take(role, name)
+
+    def _fits(self, name: str, fits: Callable[[pa.ChunkedArray], bool]) -> bool:
+        with naming_column(name):
+            return fits(self._cells[name])
 
     def _take(self, role: str, name: str) -> None:
         self.found[role] = name
@@ -143,5 +162,5 @@ class _Finder:
         self._free.remove(name)
 
 
-def _listed(table: pa.Table) -> str:
-    return ", ".join(table.column_names[:20])
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20])

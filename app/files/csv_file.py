@@ -23,6 +23,7 @@ from app.files.text import Utf8Text
 
 _SEPARATORS = ",;\t|"
 _NUMBERED_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+_LINE_END = re.compile(rb"\r\n?|\n")
 _STRADDLING = "straddling object"
 _BLOCK_BYTES = 2**20
 """Also the longest row; pyarrow reads up to 32 blocks ahead."""
@@ -40,8 +41,11 @@ class CsvFile(RawFile):
     def __init__(self, source: Source, encoding: str | None) -> None:
         self._text = Utf8Text(source, encoding)
         num_blank, header = self._read_header()
-        self.separator = find_separator(header)
-        names = _split(header, self.separator)
+        try:
+            self.separator = find_separator(header)
+            names = _split(header, self.separator)
+        except csv.Error as error:
+            raise _first_row_too_long() from error
         if len(names) > MAX_COLUMNS:
             raise PayloadTooLargeError(f"the file may have at most {MAX_COLUMNS} columns")
         if "" in names:
@@ -55,12 +59,12 @@ class CsvFile(RawFile):
     def _read_header(self) -> tuple[int, str]:
         """Return the first line that is not blank, and how many are before it."""
         start = self._text.start.lstrip()
-        num_blank = self._text.start.count(b"\n") - start.count(b"\n")
+        blank = self._text.start.removesuffix(start)
         try:
-            return num_blank, start.partition(b"\n")[0].rstrip(b"\r").decode()
+            return len(_LINE_END.findall(blank)), _LINE_END.split(start, 1)[0].decode()
         except UnicodeDecodeError:
             self._text.check()
-            raise MalformedBodyError("row 1 is too long") from None
+            raise _first_row_too_long() from None
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
@@ -97,12 +101,20 @@ class CsvFile(RawFile):
 
 
 def find_separator(header: str) -> str:
-    """Return what separates the names in the first line of a CSV file."""
+    """Return what separates the names in the first line of a CSV file.
+
+    Raises:
+        csv.Error: The line is too long, or holds an end of a line.
+    """
     return max(_SEPARATORS, key=lambda mark: len(_split(header, mark)))
 
 
 def _split(header: str, separator: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+
+
+def _first_row_too_long() -> MalformedBodyError:
+    return MalformedBodyError("row 1 is too long")
 
 
 def _is_number(text: str) -> bool:

@@ -73,10 +73,7 @@ def _read_lines(file: BinaryIO) -> bytes:
 def _parse(lines: bytes, *, first_row: int, first_line: int) -> pa.Table:
     try:
         lines.decode()
-        table = pa_json.read_json(
-            pa.BufferReader(lines),
-            pa_json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
-        )
+        return _keep_texts(_read_json(lines), lines)
     except UnicodeDecodeError as error:
         line = first_line + lines[: error.start].count(b"\n")
         raise MalformedBodyError(f"row {line} is not UTF-8") from error
@@ -85,4 +82,26 @@ def _parse(lines: bytes, *, first_row: int, first_line: int) -> pa.Table:
             reason = match[1].replace("Column(/", "column ").replace(")", "")
             raise InvalidInputError(f"row {first_row + int(match[2])}: {reason}") from error
         raise MalformedBodyError(f"the file is not JSON Lines: {first_line_of(error)}") from error
+
+
+def _read_json(lines: bytes, options: pa_json.ParseOptions | None = None) -> pa.Table:
+    return pa_json.read_json(
+        pa.BufferReader(lines),
+        pa_json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16)),
+        options,
+    )
+
+
+def _keep_texts(table: pa.Table, lines: bytes) -> pa.Table:
+    """Put texts back where pyarrow made stamps of them, which have no offset and may be names."""
+    names = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+    if not names:
+        return table
+    options = pa_json.ParseOptions(
+        explicit_schema=pa.schema([(name, pa.string()) for name in names]),
+        unexpected_field_behavior="ignore",
+    )
+    texts = _read_json(lines, options)
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, texts[name])
     return table

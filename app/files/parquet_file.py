@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
@@ -17,11 +17,16 @@ from app.files.raw import (
     Source,
     check_columns,
     check_num_rows,
+    check_read,
+    decode_texts,
+    find_unread,
     first_line_of,
+    is_text,
     open_native,
 )
 
 _MAX_CELLS = 2**22
+_CELL_BYTES = 8
 _COLUMN_BUFFER_BYTES = 2**16
 _DAMAGE = (OSError, UnicodeDecodeError)
 
@@ -45,21 +50,44 @@ class ParquetFile(RawFile):
             raise _not_parquet(error) from error
         self.column_names = schema.names
         check_columns(self.column_names)
-        self._texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._kinds = {field.name: field.type for field in schema}
+        self._unread = _find_unread(self._kinds)
+        self._texts = [name for name, kind in self._kinds.items() if is_text(kind)]
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:
-        names = list(self.column_names if columns is None else columns)
-        num_rows = max(1, min(PIECE_ROWS, _MAX_CELLS // max(1, len(names))))
+        check_read(columns or (), self._unread)
+        chosen = self.column_names if columns is None else columns
+        names = [name for name in chosen if name not in self._unread]
         row = 1
         try:
             # As dictionaries: one long text in a million rows must not become a million texts.
             with open_native(self._source) as native, _open(native, self._texts) as file:
+                num_rows = self._count_rows(names)
                 for batch in file.iter_batches(num_rows, columns=names, use_threads=False):
-                    yield RawPiece(pa.Table.from_batches([batch]).select(names), row)
+                    table = pa.Table.from_batches([batch]).select(names)
+                    yield RawPiece(decode_texts(table, needed=columns or ()), row)
                     row += batch.num_rows
         except (pa.ArrowException, *_DAMAGE) as error:
             raise _not_parquet(error) from error
+
+    def _count_rows(self, names: Sequence[str]) -> int:
+        """Return how many rows are read at a time: fewer where they are wide."""
+        num_cells = sum(_count_cells(self._kinds[name]) for name in names)
+        return max(1, min(PIECE_ROWS, _MAX_CELLS // max(1, num_cells)))
+
+
+def _find_unread(kinds: Mapping[str, pa.DataType]) -> dict[str, str]:
+    unread = find_unread(kinds)
+    # pyarrow takes the name a.b also for what is in column a.
+    prefixes = tuple(f"{name}." for name in unread)
+    parts = {name: "parts of another column" for name in kinds if name.startswith(prefixes)}
+    return unread | parts
+
+
+def _count_cells(kind: pa.DataType) -> int:
+    is_wide = pa.types.is_fixed_size_binary(kind)
+    return 1 + kind.byte_width // _CELL_BYTES if is_wide else 1
 
 
 def _open(native: pa.NativeFile, texts: Sequence[str] = ()) -> pa_parquet.ParquetFile:

@@ -10,24 +10,38 @@ import numpy as np
 
 from app.arrow import pa
 from app.files.rows import Rows, hash_names
+from app.files.storing import storing
 
 _MOST_PARTITIONS = 256
 _ARRAYS = ("time", "target", "number")
+_KEPT = "the rows of the file"
 
 
 class Partitions:
-    """Some files, each with all rows of its items; which items those are depends on names alone."""
+    """Some files, each with all rows of its items; which items those are depends on names alone.
+
+    Every call raises ``StorageError`` where the disk refuses.
+    """
 
     def __init__(self, count: int, num_covariates: int) -> None:
         count = min(_MOST_PARTITIONS, count)
-        self._folder = TemporaryDirectory(prefix="gatecast-rows-")
         self._num_covariates = num_covariates
         fields = [("item", pa.string()), ("time", pa.int64()), ("target", pa.float64())]
         fields += [("number", pa.int64()), ("complaint", pa.string())]
         fields += [(f"covariate {index}", pa.float64()) for index in range(num_covariates)]
         self._schema = pa.schema(fields)
+        with storing(_KEPT):
+            self._folder = TemporaryDirectory(prefix="gatecast-rows-")
         self._paths = [Path(self._folder.name) / str(index) for index in range(count)]
-        self._writers = [pa.ipc.new_file(str(path), self._schema) for path in self._paths]
+        self._writers = self._open()
+
+    def _open(self) -> list[pa.RecordBatchFileWriter]:
+        try:
+            with storing(_KEPT):
+                return [pa.ipc.new_file(str(path), self._schema) for path in self._paths]
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, rows: Rows) -> None:
         """Write some rows."""
@@ -37,18 +51,19 @@ class Partitions:
         starts = np.searchsorted(owners[order], np.arange(len(self._paths) + 1))
         for writer, start, stop in zip(self._writers, starts[:-1], starts[1:], strict=True):
             if stop > start:
-                writer.write_batch(batch.slice(start, stop - start))
+                with storing(_KEPT):
+                    writer.write_batch(batch.slice(start, stop - start))
 
     def finish(self) -> None:
         """Write the ends."""
-        for writer in self._writers:
-            writer.close()
+        with storing(_KEPT):
+            for writer in self._writers:
+                writer.close()
 
     def read(self) -> Iterator[Rows]:
         """Read the rows of some items at a time, in the order in which they were added."""
         for path in self._paths:
-            with pa.OSFile(str(path), "rb") as native, pa.ipc.open_file(native) as file:
-                table = file.read_all()
+            table = _read(path)
             if table.num_rows:
                 yield self._to_rows(table)
 
@@ -80,3 +95,8 @@ class Partitions:
             number,
             {row: str(complaints[row]) for row in is_wrong.tolist()},
         )
+
+
+def _read(path: Path) -> pa.Table:
+    with storing(_KEPT), pa.OSFile(str(path), "rb") as native, pa.ipc.open_file(native) as file:
+        return file.read_all()

@@ -12,6 +12,7 @@ from app.arrow import pa
 from app.files.cells import (
     Column,
     finds_decimal_commas,
+    naming_column,
     read_categories,
     read_names,
     read_numbers,
@@ -160,7 +161,8 @@ class RowReader:
 
         item, names = np.zeros(count, np.int64), pa.array([""])
         if columns.item_id is not None:
-            item, names = read_names(column(columns.item_id), max_length=MAX_NAME_LENGTH)
+            with naming_column(columns.item_id):
+                item, names = read_names(column(columns.item_id), max_length=MAX_NAME_LENGTH)
         number = piece.first_row + np.arange(count)
         time = number
         if columns.timestamp is not None:
@@ -171,15 +173,20 @@ class RowReader:
         return Rows(names, item, time, target, matrix, number, complaints or {})
 
     def _read_times(self, column: Column) -> NDArray[np.int64]:
-        if not self._layout.has_stamps:
-            return read_steps(column)
-        return read_stamps(column, in_utc=self._layout.in_utc).view(np.int64)
+        with naming_column(column.name):
+            if not self._layout.has_stamps:
+                return read_steps(column)
+            return read_stamps(column, in_utc=self._layout.in_utc).view(np.int64)
 
     def _read_covariate(self, column: Column) -> NDArray[np.float64]:
         known = self._layout.covariates.categories.get(column.name)
-        return self._read_numbers(column) if known is None else read_categories(column, known)
+        if known is None:
+            return self._read_numbers(column)
+        with naming_column(column.name):
+            return read_categories(column, known)
 
     def _read_numbers(self, column: Column) -> NDArray[np.float64]:
-        if self._commas[column.name] is None:
-            self._commas[column.name] = finds_decimal_commas(column.cells)
-        return read_numbers(column, decimal_comma=bool(self._commas[column.name]))
+        with naming_column(column.name):
+            if self._commas[column.name] is None:
+                self._commas[column.name] = finds_decimal_commas(column.cells)
+            return read_numbers(column, decimal_comma=bool(self._commas[column.name]))

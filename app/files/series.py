@@ -15,10 +15,15 @@ from app.calendar import Frequency
 from app.errors import InvalidInputError, PayloadTooLargeError
 from app.files.raw import FileLimits
 from app.files.rows import Layout, Rows
-from app.spacing import OFF_GRID, grid_positions, grid_stamps
+from app.spacing import OFF_GRID, grid_positions, grid_stamps, shift_stamps
 
 FloatArray = NDArray[np.float64]
 Values = Mapping[str, FloatArray]
+
+_MOST_FILLED = 10
+"""Steps for a row, beyond which many covariates make a few rows of a file large."""
+
+_COUNTED_IN_MONTHS = frozenset({"M", "Q", "Y"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +31,10 @@ class FileSeries:
     """One series.
 
     Attributes:
-        target: ``(time,)``, NaN where missing; its first and its last value are observed. Empty
-            where no row has a value.
-        start: Stamp of the first value; None where time is a plain step.
+        target: ``(time,)``, NaN where missing; its last value is observed, and its first one, but
+            for the few steps back to an anchor. Empty where no row has a value.
+        start: Stamp of the first value, an anchor: all stamps can be counted from it alone. None
+            where time is a plain step.
         num_gaps: Steps that have no row in the file.
         num_repeated: Rows that repeat another one and count once.
         past_covariates: ``(time,)`` by name.
@@ -61,6 +67,10 @@ class FileSeries:
             return None
         return np.datetime64(self.freq.shift(self.start.astype("M8[us]").item(), step), "us")
 
+    def anchor_before(self, step: int) -> int:
+        """Return the last step, up to ``step``, from whose stamp later ones can be counted."""
+        return _anchor_before(step, self.start, self.freq)
+
 
 @dataclass(frozen=True, slots=True)
 class RefusedSeries:
@@ -90,17 +100,26 @@ class SeriesBuilder:
             name = group.names[item] or None
             if item in group.refusals:
                 yield RefusedSeries(name, InvalidInputError(group.refusals[item]))
-            elif (num_steps := int(group.steps[part.stop - 1]) + 1) > self._limits.max_series_steps:
-                yield RefusedSeries(name, self._too_long(num_steps))
+            elif self._is_too_long(steps := group.steps[part]):
+                yield RefusedSeries(name, self._too_long(steps))
             else:
                 series = self._to_series(group, item, part)
                 yield self._refuse_short_future(series) or series
 
-    def _too_long(self, num_steps: int) -> PayloadTooLargeError:
+    def _is_too_long(self, steps: NDArray[np.int64]) -> bool:
+        """Whether a series is too long, or would be mostly gaps in many columns."""
+        num_steps, most = int(steps[-1]) + 1, self._limits.max_series_steps
+        is_sparse = num_steps > _MOST_FILLED * len(steps)
+        return num_steps > most or (is_sparse and self._count_values(steps) > most)
+
+    def _too_long(self, steps: NDArray[np.int64]) -> PayloadTooLargeError:
         return PayloadTooLargeError(
-            f"with gaps filled there are {num_steps} values, more than "
+            f"with gaps filled there are {self._count_values(steps)} values, more than "
             f"{self._limits.max_series_steps}: is one of the time stamps wrong?"
         )
+
+    def _count_values(self, steps: NDArray[np.int64]) -> int:
+        return (int(steps[-1]) + 1) * (1 + len(self._layout.covariates.names))
 
     def _refuse_short_future(self, series: FileSeries) -> RefusedSeries | None:
         wanted = self._layout.covariates.num_ahead
@@ -125,15 +144,18 @@ class SeriesBuilder:
             return FileSeries(
                 item_id=name, target=np.empty(0), start=None, freq=None, num_repeated=repeated
             )
-        first, last = part.start + int(known[0]), part.start + int(known[-1])
-        steps = group.steps[first : part.stop] - group.steps[first]
+        origin = np.datetime64(int(rows.time[part.start]), "us")
+        begin = _anchor_before(int(group.steps[part][known[0]]), origin, self._frequency)
+        first = part.start + int(np.searchsorted(group.steps[part], begin))
+        last = part.start + int(known[-1])
+        steps = group.steps[first : part.stop] - begin
         length = int(steps[last - first]) + 1
         kinds = self._layout.covariates
         tables = _on_grid(rows.covariates[first : part.stop], steps) if kinds.names else None
         return FileSeries(
             item_id=name,
             target=_on_grid(rows.target[first : last + 1], steps[: last - first + 1]),
-            start=np.datetime64(int(rows.time[first]), "us") if self._frequency else None,
+            start=_stamp_at(begin, origin, self._frequency) if self._frequency else None,
             freq=self._frequency,
             num_gaps=length - (last - first + 1),
             num_repeated=repeated,
@@ -143,8 +165,34 @@ class SeriesBuilder:
         )
 
 
+def _anchor_before(step: int, start: np.datetime64 | None, frequency: Frequency | None) -> int:
+    """Return the last step, up to ``step``, from whose stamp later ones can be counted.
+
+    Counting from the last day of a month gives last days alone, and February has no other one for a
+    series on the 30th. There is such a step: the first one, if no other.
+    """
+    if start is None or frequency is None or frequency.unit not in _COUNTED_IN_MONTHS:
+        return step
+    while step and _is_at_end_of_month(_stamp_at(step, start, frequency)) != (
+        _is_at_end_of_month(start)
+    ):
+        step -= 1
+    return step
+
+
+def _stamp_at(step: int, start: np.datetime64, frequency: Frequency) -> np.datetime64:
+    if not step:
+        return start
+    return np.datetime64(shift_stamps(np.array(start), frequency, np.array(step)).item(), "us")
+
+
+def _is_at_end_of_month(stamp: np.datetime64) -> bool:
+    next_day = stamp.astype("M8[D]") + 1
+    return bool(next_day == next_day.astype("M8[M]"))
+
+
 def _on_grid(values: FloatArray, steps: NDArray[np.int64]) -> FloatArray:
-    """Put values at their steps, NaN in between; the steps begin at 0."""
+    """Put values at their steps, NaN at all others up to the last one."""
     if len(values) == int(steps[-1]) + 1:
         return values.copy()  # so that a series that is kept does not keep all rows
     table = np.full((int(steps[-1]) + 1, *values.shape[1:]), np.nan)

@@ -159,8 +159,9 @@ class SeriesStream:
                 yield reader.read(piece)
 
     def _divide(self) -> Partitions:
-        count = 1 + self.num_rows // self._options.limits.rows_in_memory
-        partitions = Partitions(count, len(self._survey.layout.covariates.names))
+        num_covariates = len(self._survey.layout.covariates.names)
+        count = 1 + self.num_rows * (1 + num_covariates) // self._options.limits.rows_in_memory
+        partitions = Partitions(count, num_covariates)
         try:
             for rows in self._read_rows():
                 partitions.add(rows)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.arrow import pa, pc
 from app.calendar import Frequency
 from app.errors import InvalidInputError
-from app.files.cells import Zones, find_zones, has_steps
+from app.files.cells import Zones, find_zones, has_steps, naming_column
 from app.files.columns import ColumnRoles, Covariates, find_columns
 from app.files.raw import FileLimits, RawFile, check_num_rows
 from app.files.rows import Layout, RowReader, Rows, Steps, hash_names, join_rows
@@ -55,10 +55,17 @@ def find_layout(file: RawFile, roles: ColumnRoles, covariates: Covariates) -> La
     table = next((piece.table for piece in file.pieces() if piece.table.num_rows), None)
     if table is None:
         raise InvalidInputError("the file has no rows")
-    columns = find_columns(table, roles, covariates)
+    columns = find_columns(table, roles, covariates, names=file.column_names)
     timestamp = columns.timestamp
-    has_stamps = timestamp is not None and not has_steps(table[timestamp])
+    has_stamps = timestamp is not None and not _has_steps(table, timestamp)
     return Layout(columns=columns, covariates=covariates, has_stamps=has_stamps, in_utc=False)
+
+
+def _has_steps(table: pa.Table, timestamp: str) -> bool:
+    if timestamp not in table.column_names:  # its cells can not be read: the next pass refuses it
+        return False
+    with naming_column(timestamp):
+        return has_steps(table[timestamp])
 
 
 def survey_file(
@@ -99,8 +106,9 @@ class _Surveyor:
             self._num_rows += piece.table.num_rows
             check_num_rows(self._num_rows, self._limits)
             self._add(reader.read(piece))
-            if self._layout.has_stamps:
-                self.zones |= find_zones(piece.table[timestamp])
+            if timestamp is not None and self._layout.has_stamps:
+                with naming_column(timestamp):
+                    self.zones |= find_zones(piece.table[timestamp])
         if self.zones.are_mixed:
             raise InvalidInputError(
                 f"column {timestamp}: some stamps have a time zone, others none"
@@ -113,7 +121,7 @@ class _Surveyor:
         self._runs.add(rows)
         if self._sample is not None:
             self._sample.add(rows)
-        if self._num_rows > self._limits.rows_in_memory:
+        if not self._limits.keeps(self._num_rows, len(self._layout.covariates.names)):
             self._rows = None
         if self._rows is not None:
             self._rows.append(rows)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from app.errors import InvalidInputError, MalformedBodyError
 from app.files.raw import PIECE_BYTES, Source, open_bytes
+from app.files.storing import storing
 
 _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
@@ -27,6 +28,7 @@ class Utf8Text:
     Raises:
         MalformedBodyError: It is empty, no text, or not in that encoding.
         InvalidInputError: The encoding is not known.
+        StorageError: The disk refuses what is written anew.
     """
 
     def __init__(self, source: Source, encoding: str | None) -> None:
@@ -65,11 +67,19 @@ class Utf8Text:
             texts = decode_pieces(file, encoding)
             if isinstance(source, bytes):
                 return b"".join(text.encode() for text in texts)
+            try:
+                return self._write(texts)
+            except BaseException:
+                self.close()
+                raise
+
+    def _write(self, texts: Iterator[str]) -> Path:
+        with storing("the text of the file"):
             self._folder = TemporaryDirectory(prefix="gatecast-")
             path = Path(self._folder.name) / "utf-8"
-            with path.open("wb") as target:
-                target.writelines(text.encode() for text in texts)
-            return path
+            with path.open("wb") as file:
+                file.writelines(text.encode() for text in texts)
+        return path
 
     def close(self) -> None:
         """Delete what was written."""

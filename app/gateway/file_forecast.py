@@ -5,9 +5,10 @@ forecast and sent, so that neither the file nor the answer ever lies in memory a
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from app.errors import InvalidInputError
+from app.errors import InvalidInputError, InvalidSeriesError
 from app.files.columns import ColumnRoles, Covariates
 from app.files.series import FileSeries, Values
 from app.files.streaming import SeriesOptions, SeriesStream
@@ -92,37 +93,61 @@ class FileForecasts:
         file = await self._reader.open(request, asked.series_options())
         try:
             await file.work(_check_all)
-            parts = self._forecast_parts(file, asked)
-            first = await anext(parts)  # what is wrong with the request is a problem, not a cut
+            begun = await self._begin(file, asked)  # what is wrong here is a problem, not a cut
         except BaseException:
             await file.aclose()
             raise
         answer_format, media_type = _answer_format(Headers(scope=request.scope))
         has_stamps = file.stream.freq is not None
-        writer = make_writer(answer_format, first.quantile_levels, has_stamps=has_stamps)
-        return _FileResponse(file, _write(writer, first, parts), media_type)
+        writer = make_writer(answer_format, begun.quantile_levels, has_stamps=has_stamps)
+        parts = self._write_parts(begun, file, asked)
+        return _FileResponse(file, _write(writer, parts), media_type)
 
-    async def _forecast_parts(self, file: OpenFile, asked: "_Asked") -> AsyncGenerator[Forecast]:
-        """Forecast some series at a time; what is wrong with the first ones is raised."""
-        first: Forecast | None = None
-        while part := await file.take(_SERIES_AT_A_TIME):
-            series = [one for one in part if isinstance(one, FileSeries)]
-            request = asked.request(series, file.stream.freq)
+    async def _begin(self, file: OpenFile, asked: "_Asked") -> "_Begun":
+        """Go on to the first part of the file with a forecast in it.
+
+        Raises:
+            InvalidInputError: The request, or every series of the file, is wrong.
+        """
+        refused: list[list[WrittenSeries]] = []
+        listed: Sequence[InvalidInputError] = ()
+        while part := await _take(file):
             try:
-                forecast = await self._forecast_part(request, asked)
+                forecast = await self._forecast(part, file, asked)
+                return _Begun(forecast.quantile_levels, [*refused, _to_written(forecast)])
             except InvalidInputError as error:
-                if first is None:
+                if not (refused or isinstance(error, InvalidSeriesError)):
                     raise
-                forecast = _refuse_all(first, series, error)
-            first = first or forecast
-            yield forecast
+                listed = listed or _reasons(error, len(part))
+                refused.append(_refuse_all(part, error))
+        num_series = sum(map(len, refused))
+        raise InvalidSeriesError(f"none of the {num_series} series is valid", listed)
 
-    async def _forecast_part(self, request: ForecastRequest, asked: "_Asked") -> Forecast:
+    async def _write_parts(
+        self, begun: "_Begun", file: OpenFile, asked: "_Asked"
+    ) -> AsyncGenerator[Sequence[WrittenSeries]]:
+        for written in begun.parts:
+            yield written
+        while part := await _take(file):
+            try:
+                yield _to_written(await self._forecast(part, file, asked))
+            except InvalidInputError as error:
+                yield _refuse_all(part, error)
+
+    async def _forecast(
+        self, part: Sequence[FileSeries], file: OpenFile, asked: "_Asked"
+    ) -> Forecast:
+        request = asked.request(part, file.stream.freq)
         prepared = await asyncio.to_thread(self._service.prepare, request, asked.model)
         deadline = time.monotonic() + self._settings.request_timeout_s
         return await self._service.forecast(
             prepared, asked.model, deadline=deadline, owner=asked.owner
         )
+
+
+async def _take(file: OpenFile) -> list[FileSeries]:
+    part = await file.take(_SERIES_AT_A_TIME)
+    return [one for one in part if isinstance(one, FileSeries)]
 
 
 def _check_all(stream: SeriesStream) -> None:
@@ -146,6 +171,14 @@ class _FileResponse(StreamingResponse):
         finally:
             await self._content.aclose()
             await self._file.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What is to be answered first: series without a forecast, and the first part that has one."""
+
+    quantile_levels: Sequence[float]
+    parts: Sequence[Sequence[WrittenSeries]]
 
 
 class _Asked:
@@ -186,7 +219,7 @@ class _Asked:
 
     def _to_series(self, series: FileSeries) -> Series:
         length = len(series.target)
-        first = max(0, length - self.model.card.context_length)
+        first = series.anchor_before(max(0, length - self.model.card.context_length))
         stamp = series.stamp_at(first) if length else None
         future = slice(first, length + self._horizon)
         return Series(
@@ -206,10 +239,17 @@ def _cut(covariates: Values, kept: slice) -> dict[str, list[float | None]]:
     return {name: values[kept].tolist() for name, values in covariates.items()}
 
 
-def _refuse_all(like: Forecast, part: Sequence[FileSeries], error: InvalidInputError) -> Forecast:
-    item_ids = tuple(series.item_id for series in part)
-    refusals = dict.fromkeys(range(len(part)), error)
-    return replace(like, item_ids=item_ids, series={}, refusals=refusals)
+def _refuse_all(part: Sequence[FileSeries], error: InvalidInputError) -> list[WrittenSeries]:
+    """Return why each series has no forecast; of a large file, all of these may have to be kept."""
+    reasons = [sys.intern(str(reason)) for reason in _reasons(error, len(part))]
+    return [
+        WrittenSeries(series.item_id, None, None, reason)
+        for series, reason in zip(part, reasons, strict=True)
+    ]
+
+
+def _reasons(error: InvalidInputError, num_series: int) -> Sequence[InvalidInputError]:
+    return error.refusals if isinstance(error, InvalidSeriesError) else [error] * num_series
 
 
 def _answer_format(headers: Headers) -> tuple[AnswerFormat, str]:
@@ -223,11 +263,10 @@ def _answer_format(headers: Headers) -> tuple[AnswerFormat, str]:
 
 
 async def _write(
-    writer: ForecastWriter, first: Forecast, others: AsyncGenerator[Forecast]
+    writer: ForecastWriter, parts: AsyncGenerator[Sequence[WrittenSeries]]
 ) -> AsyncGenerator[bytes]:
-    yield await asyncio.to_thread(writer.write, _to_written(first))
-    async for forecast in others:
-        yield await asyncio.to_thread(writer.write, _to_written(forecast))
+    async for part in parts:
+        yield await asyncio.to_thread(writer.write, part)
     yield writer.finish()
 
 

@@ -1,6 +1,6 @@
 """Media types of files, and stamps as text."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,15 @@ def format_of(content_type: str) -> tuple[FileFormat, str | None]:
 
 
 def format_stamps_of(stamps: NDArray[np.datetime64]) -> list[str]:
-    """Write dates where all stamps are midnights, otherwise dates and times."""
-    is_date = bool((stamps == stamps.astype("M8[D]")).all())
-    texts: list[str] = np.datetime_as_string(stamps, unit="D" if is_date else "s").tolist()
+    """Write dates where all stamps are midnights, otherwise dates and times.
+
+    All have microseconds where one is no whole second.
+    """
+    texts: list[str] = np.datetime_as_string(stamps, unit=_unit_of(stamps)).tolist()
     return texts
+
+
+def _unit_of(stamps: NDArray[np.datetime64]) -> Literal["D", "s", "us"]:
+    if (stamps == stamps.astype("M8[D]")).all():
+        return "D"
+    return "s" if (stamps == stamps.astype("M8[s]")).all() else "us"

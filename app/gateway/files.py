@@ -101,31 +101,49 @@ class FileEndpoints:
         self, request: Request, query: Annotated[SeriesQuery, Query()]
     ) -> Response:
         """Read the series of a CSV, JSON Lines, Parquet or Arrow file in long format."""
-        answer = await self._reader.read(request, query.series_options(), self._encode)
+        options = query.series_options()
+        num_columns = 1 + len(options.covariates.names)
+
+        def encode(stream: SeriesStream) -> bytes:
+            self._check_size(stream.num_rows * num_columns)
+            return encode_content(stream, self._gather(stream))
+
+        answer = await self._reader.read(request, options, encode)
         return Response(answer, media_type="application/json")
 
-    def _encode(self, stream: SeriesStream) -> bytes:
-        return encode_content(stream, self._gather(stream))
+    def _check_size(self, num_values: int) -> None:
+        """Refuse before all values are put together what no answer can hold."""
+        if num_values > self._settings.max_steps:
+            raise PayloadTooLargeError(
+                f"the file may have at most {self._settings.max_steps} values, those of covariates "
+                "among them"
+            )
 
     def _gather(self, stream: SeriesStream) -> list[FileSeries]:
         """Return all series, as long as an answer can hold them."""
         gathered: list[FileSeries] = []
-        num_steps = num_series = 0
+        num_values = num_series = 0
         for series in stream:
             if isinstance(series, RefusedSeries):
                 raise series.error
-            num_steps += len(series.target)
+            num_values += _count_values(series)
             num_series += bool(len(series.target))
             if num_series > self._settings.max_series:
                 raise PayloadTooLargeError(
                     f"the file may hold at most {self._settings.max_series} series"
                 )
-            if num_steps > self._settings.max_steps:
+            if num_values > self._settings.max_steps:
                 raise PayloadTooLargeError(
-                    f"with gaps filled there are more than {self._settings.max_steps} values"
+                    f"with gaps filled there are more than {self._settings.max_steps} values, "
+                    "those of covariates among them"
                 )
             gathered.append(series)
         return gathered
+
+
+def _count_values(series: FileSeries) -> int:
+    covariates = (*series.past_covariates.values(), *series.future_covariates.values())
+    return sum(map(len, (series.target, series.static_covariates, *covariates)))
 
 
 def series_request_body() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The body of a request as a file: in memory while it is small, then on disk."""
 
+import contextlib
 import io
 import os
 import tempfile
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.files.raw import Source
+from app.files.storing import storing
 
 _BYTES_IN_MEMORY = 2**20
+_KEPT = "the body"
 
 
 class Spool:
@@ -21,8 +24,12 @@ class Spool:
         self._lock = threading.Lock()
 
     def write(self, piece: bytes) -> None:
-        """Take the next piece; none is taken any more once this is closed."""
-        with self._lock:
+        """Take the next piece; none is taken any more once this is closed.
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        with self._lock, storing(_KEPT):
             if self._file.closed:
                 return
             if self._path is None and self._file.tell() + len(piece) > _BYTES_IN_MEMORY:
@@ -36,9 +43,14 @@ class Spool:
         self._file.write(memory.read())
 
     def source(self) -> Source:
-        """Return what was written."""
+        """Return what was written.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         if self._path is not None:
-            self._file.flush()
+            with storing(_KEPT):
+                self._file.flush()
             return self._path
         self._file.seek(0)
         return self._file.read()
@@ -46,6 +58,7 @@ class Spool:
     def close(self) -> None:
         """Delete what was written."""
         with self._lock:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what is not written yet may not fit
+                self._file.close()
             if self._path is not None:
                 self._path.unlink(missing_ok=True)

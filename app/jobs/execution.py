@@ -1,13 +1,14 @@
 """Takes one job from where it stands to its end."""
 
 import asyncio
+import errno
 import logging
-import shutil
+import sqlite3
 
 from app.bulk.options import BulkOptions
 from app.bulk.run import BulkRun
 from app.bulk.run import Progress as BulkProgress
-from app.errors import GatecastError
+from app.errors import BulkRunError, GatecastError, StorageError
 from app.files.raw import FileLimits
 from app.gateway.runners import Runners
 from app.jobs.desk import JobDesk
@@ -21,6 +22,7 @@ _MOST_INFLATED = 16
 """How many times the largest file its columns may hold, decompressed."""
 _NOTHING = "none of the series can be forecast; the errors of the job say why"
 _INTERNAL = "the job failed inside the service, whose log tells more"
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 logger = logging.getLogger("gatecast.jobs")
 
@@ -42,6 +44,9 @@ class JobExecution:
         """Finish the job, or leave it where it is when its owner cancels it.
 
         Cancelling the call stops within one batch and leaves the job to the next worker.
+
+        Raises:
+            StorageError: The disk is full, or broken; the job is where it was, to be run again.
         """
         forecasting = asyncio.create_task(self._forecast())
         try:
@@ -62,7 +67,11 @@ class JobExecution:
         )
 
     async def _forecast(self) -> str:
-        """Return why the job fails; empty where it does not."""
+        """Return why the job fails; empty where it does not.
+
+        Raises:
+            StorageError: It neither fails nor goes on: its disk takes nothing more.
+        """
         job = self._job
         options = BulkOptions(
             output=self._desk.files.result_of(job),
@@ -79,11 +88,21 @@ class JobExecution:
             run = BulkRun(source, options, self._desk.files.run_of(job), forecaster)
             summary = await run.run(self._note)
         except GatecastError as error:
-            return str(error)
-        except Exception:
+            self._raise_storage(error)
+            return self._without_folder(error)
+        except Exception as error:
+            self._raise_storage(error)
             logger.exception("job %s failed", job.job_id)
             return _INTERNAL
         return "" if summary.num_rows else _NOTHING
+
+    def _raise_storage(self, error: Exception) -> None:
+        if _is_of_disk(error):
+            raise StorageError(f"job {self._job.job_id}: {error}") from error
+
+    def _without_folder(self, error: GatecastError) -> str:
+        """Return what its owner may know, who is told of no path of the server."""
+        return str(error).replace(f"{self._desk.files.folder(self._job.job_id)}/", "")
 
     def _note(self, progress: BulkProgress) -> None:
         self._progress = Progress(progress.done, progress.refused, progress.total)
@@ -95,11 +114,22 @@ class JobExecution:
             return
         JOBS.labels("failed" if error else "succeeded").inc()
         logger.info("job %s: %s", job.job_id, error or "succeeded")
-        await asyncio.to_thread(shutil.rmtree, files.run_of(job), ignore_errors=True)
-        files.input_of(job.job_id, job.options).unlink(missing_ok=True)
+        await asyncio.to_thread(files.remove_input, job.job_id)
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether a disk that is full or broken stopped a run, which is as good as before."""
+    cause = error.__cause__ or error
+    if isinstance(error, BulkRunError):
+        return isinstance(cause, OSError | sqlite3.OperationalError)
+    return isinstance(error, StorageError) or (
+        isinstance(cause, OSError) and cause.errno in _DISK_ERRORS
+    )
 
 
 async def _stop(task: asyncio.Task[str]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
+    elif not task.cancelled():
+        task.exception()  # it is told of where it is asked for, if at all

@@ -5,16 +5,17 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from app.errors import InvalidInputError, PayloadTooLargeError, StorageError
+from app.errors import InvalidInputError, PayloadTooLargeError
+from app.files.storing import storing
 from app.jobs.job import Job, JobOptions
 
 _COPIED_AT_ONCE_BYTES = 2**20
 _SUFFIXES = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "arrow": ".arrows"}
-_SCRATCH = "scratch"
+_INPUT, _RUN, _SCRATCH = "input", "run", "scratch"
+_KEPT = "the file of the job"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -31,7 +32,7 @@ class JobFiles:
 
     def input_of(self, job_id: str, options: JobOptions) -> Path:
         """Return the file that a job forecasts."""
-        return self.folder(job_id) / f"input{_SUFFIXES[options.file_format]}"
+        return self.folder(job_id) / f"{_INPUT}{_SUFFIXES[options.file_format]}"
 
     def result_of(self, job: Job) -> Path:
         """Return the file of the forecasts; it is there once the job has succeeded."""
@@ -43,7 +44,7 @@ class JobFiles:
 
     def run_of(self, job: Job) -> Path:
         """Return the folder in which a run keeps what it has done."""
-        return self.folder(job.job_id) / "run"
+        return self.folder(job.job_id) / _RUN
 
     def receive(self, job_id: str, options: JobOptions) -> "IncomingFile":
         """Make the folder of a job and open its input for writing.
@@ -52,13 +53,21 @@ class JobFiles:
             StorageError: The disk refuses.
         """
         path = self.input_of(job_id, options)
-        with _storing():
+        with storing(_KEPT):
             path.parent.mkdir(mode=0o700)
             return IncomingFile(path)
 
     def remove(self, job_id: str) -> None:
         """Remove all that there is of a job."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
+
+    def remove_input(self, job_id: str) -> None:
+        """Remove what only a job that goes on needs: its input, and its run."""
+        folder = self.folder(job_id)
+        shutil.rmtree(folder / _RUN, ignore_errors=True)
+        for path in folder.glob(f"{_INPUT}.*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def old_folders(self, before: float) -> list[str]:
         """Return the ids of the jobs whose folders were last changed before a time since 1970."""
@@ -90,7 +99,7 @@ class IncomingFile:
         Raises:
             StorageError: The disk is full.
         """
-        with _storing():
+        with storing(_KEPT):
             self._file.write(piece)
         self._digest.update(piece)
 
@@ -100,7 +109,7 @@ class IncomingFile:
         Raises:
             StorageError: The disk is full.
         """
-        with _storing():
+        with storing(_KEPT):
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
@@ -160,14 +169,6 @@ def _open_regular(name: str, place: int) -> int:
         os.close(descriptor)
         raise OSError(f"{name} is no regular file")
     return descriptor
-
-
-@contextlib.contextmanager
-def _storing() -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"the file of the job can not be kept: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -64,9 +64,9 @@ LIMIT 1
 """The job that a lost worker left, else the oldest one of the owner who waits longest."""
 
 _CLAIM = """
-UPDATE jobs SET state = 'running', num_fruitless = num_fruitless + 1,
-    started_at = coalesce(started_at, ?)
-WHERE number = ?
+UPDATE jobs SET state = 'running', num_fruitless = num_fruitless + :is_counted,
+    started_at = coalesce(started_at, :now)
+WHERE number = :number
 """
 _HIDE_ONE = """
 UPDATE jobs SET is_deleted = 1, idempotency_key = NULL, webhook_state = '' WHERE job_id = ?
@@ -193,15 +193,21 @@ class JobStore:
             self._finish(connection, job.job_id, "cancelled", "")
             connection.execute(_HIDE_ONE, (job_id,))
 
-    def claim(self) -> Job | None:
+    def claim(self, put_off: str = "") -> Job | None:
         """Begin the next job, or go on with the one that a lost worker left.
 
         A job that takes its worker along again and again, with nothing more of it done, fails.
+
+        Args:
+            put_off: The job that the caller has claimed before and put off, which took nobody
+                along.
         """
         with self._transaction() as connection:
             while row := connection.execute(_NEXT).fetchone():
-                if row["num_fruitless"] < _MAX_FRUITLESS:
-                    connection.execute(_CLAIM, (self._clock(), row["number"]))
+                is_counted = row["job_id"] != put_off
+                if not is_counted or row["num_fruitless"] < _MAX_FRUITLESS:
+                    given = {"is_counted": is_counted, "now": self._clock()}
+                    connection.execute(_CLAIM, given | {"number": row["number"]})
                     return _find(connection, row["job_id"], row["owner"])
                 self._finish(connection, row["job_id"], "failed", _FRUITLESS)
             return None
@@ -248,6 +254,14 @@ class JobStore:
         with self._transaction() as connection:
             rows = connection.execute("SELECT job_id FROM jobs WHERE is_deleted").fetchall()
             return [row["job_id"] for row in rows]
+
+    def ended_states(self) -> dict[str, JobState]:
+        """Return the jobs that have ended and are not hidden, each with its state."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT job_id, state FROM jobs WHERE finished_at IS NOT NULL AND NOT is_deleted"
+            )
+            return {row["job_id"]: row["state"] for row in rows}
 
     def known_ids(self) -> set[str]:
         """Return all jobs, hidden ones too."""

@@ -47,13 +47,24 @@ class Worker:
         desk: The jobs.
         runners: What runs the models.
         settings: Settings of the service.
+        storage_pause_s: How long a loop waits for a disk that takes nothing more.
     """
 
-    def __init__(self, desk: JobDesk, runners: Runners, settings: Settings) -> None:
+    def __init__(
+        self,
+        desk: JobDesk,
+        runners: Runners,
+        settings: Settings,
+        *,
+        storage_pause_s: float = _STORAGE_PAUSE_S,
+    ) -> None:
         self._desk = desk
         self._runners = runners
         self._settings = settings
+        self._storage_pause_s = storage_pause_s
         self._running_id = ""
+        self._claimed_id = ""
+        self._cleared_ids: set[str] = set()
 
     async def work(self) -> None:
         """Run whatever is queued, until cancelled; then what is begun waits for the next worker."""
@@ -64,38 +75,49 @@ class Worker:
         intervals_s = (_LOOK_INTERVAL_S, _TIDY_INTERVAL_S, _LOOK_INTERVAL_S)
         async with asyncio.TaskGroup() as group:
             for act, interval_s in zip(loops, intervals_s, strict=False):
-                group.create_task(_repeat(act, interval_s))
+                group.create_task(self._repeat(act, interval_s))
 
     async def _run_next(self) -> None:
-        while job := await asyncio.to_thread(self._desk.store.claim):
-            self._running_id = job.job_id
+        while job := await asyncio.to_thread(self._desk.store.claim, self._claimed_id):
+            self._running_id = self._claimed_id = job.job_id
             try:
                 await JobExecution(job, self._desk, self._runners, self._settings).run()
             finally:
                 self._running_id = ""
 
     async def _tidy(self) -> None:
-        """Remove what is deleted, what is too old, and what a lost gateway left half received."""
+        """Remove what is deleted, what is too old, and what is left where nothing goes on."""
         store, files = self._desk.store, self._desk.files
         await asyncio.to_thread(store.hide_older, self._settings.job_retention_s)
         for job_id in await asyncio.to_thread(store.hidden_ids):
             if job_id != self._running_id:
                 await asyncio.to_thread(files.remove, job_id)
                 await asyncio.to_thread(store.forget, job_id)
+        await asyncio.to_thread(self._clear_ended)
         old = await asyncio.to_thread(files.old_folders, time.time() - _ORPHANED_AFTER_S)
         known = await asyncio.to_thread(store.known_ids) if old else set()
         for job_id in set(old) - known:
             await asyncio.to_thread(files.remove, job_id)
 
+    def _clear_ended(self) -> None:
+        """Remove what ended jobs do not need, whoever ended them: all, where there is no result."""
+        files, states = self._desk.files, self._desk.store.ended_states()
+        self._cleared_ids &= states.keys()
+        for job_id in states.keys() - self._cleared_ids - {self._running_id}:
+            if states[job_id] == "cancelled":
+                files.remove(job_id)
+            else:
+                files.remove_input(job_id)
+            self._cleared_ids.add(job_id)
 
-async def _repeat(act: Callable[[], Awaitable[None]], interval_s: float) -> None:
-    while True:
-        try:
-            await act()
-        except StorageError as error:
-            logger.error("jobs wait: %s", error)  # noqa: TRY400 - the disk is at fault, not the code
-            await asyncio.sleep(_STORAGE_PAUSE_S)
-        await asyncio.sleep(interval_s)
+    async def _repeat(self, act: Callable[[], Awaitable[None]], interval_s: float) -> None:
+        while True:
+            try:
+                await act()
+            except StorageError as error:
+                logger.error("jobs wait: %s", error)  # noqa: TRY400 - the disk is at fault, not the code
+                await asyncio.sleep(self._storage_pause_s)
+            await asyncio.sleep(interval_s)
 
 
 def main() -> None:

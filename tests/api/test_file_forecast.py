@@ -1,5 +1,6 @@
 """Forecasts of files: the same numbers as those of JSON, in every format."""
 
+import calendar
 import csv
 import io
 import json
@@ -18,6 +19,7 @@ from httpx import AsyncClient
 
 from tests.api.raw import FORECAST_PATH
 from tests.fakes import FakeRunners
+from tests.full_disk import full_disk
 
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
@@ -119,6 +121,13 @@ async def test_every_series_of_a_long_file_is_answered_once(client: AsyncClient)
     answer = await send(client, CSV, body, horizon="1", freq="M")
     found = [row["item_id"] for row in csv.DictReader(answer.text.splitlines())]
     assert found == [f"{item:04}" for item in range(700)]
+
+
+async def test_fractions_of_seconds_are_kept(client: AsyncClient) -> None:
+    body = "timestamp,target\n2024-01-01T00:00:00.5,1\n2024-02-01T00:00:00.5,2\n"
+    answer = await send(client, CSV, body, horizon="1")
+    (row,) = csv.DictReader(answer.text.splitlines())
+    assert row["timestamp"] == "2024-03-01T00:00:00.500000"
 
 
 async def test_plain_steps_are_counted_from_one(client: AsyncClient) -> None:
@@ -247,3 +256,142 @@ async def test_long_file_in_order_of_time_is_answered_and_leaves_nothing_behind(
     }
     assert len(found) == 1000
     assert names_in(tmp_path) == []
+
+
+def monthly_rows(day: int, first: str, count: int) -> list[str]:
+    """Return rows of one series on a day of the month, or on the last day where there is none."""
+    months = np.datetime64(first, "M") + np.arange(count)
+    ends = [calendar.monthrange(*map(int, str(month).split("-")))[1] for month in months]
+    return [f"a,{month}-{min(day, end)},1" for month, end in zip(months, ends, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [
+        (28, ["2023-04-28", "2023-05-28", "2023-06-28"]),
+        (30, ["2023-04-30", "2023-05-30", "2023-06-30"]),
+        (31, ["2023-04-30", "2023-05-31", "2023-06-30"]),
+    ],
+)
+@pytest.mark.parametrize("first", ["2018-12", "2019-01", "2019-03"])
+async def test_day_of_the_month_is_that_of_the_first_row(
+    client: AsyncClient, day: int, first: str, expected: list[str]
+) -> None:
+    count = (np.datetime64("2023-04") - np.datetime64(first)).astype(int)
+    body = "\n".join(["item_id,timestamp,target", *monthly_rows(day, first, count)])
+    answer = await send(client, CSV, body, horizon="3", quantile_levels="0.5")
+    assert [row["timestamp"] for row in csv.DictReader(answer.text.splitlines())] == expected
+
+
+def sound_and_refused(*parts: tuple[str, int]) -> str:
+    """Return a file of series that have one value, or none (``""``)."""
+    values = [value for value, count in parts for _ in range(count)]
+    rows = [f"{item:04},2024-01-01,{value}" for item, value in enumerate(values)]
+    return "\n".join(["item_id,timestamp,target", *rows])
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[("", 600), ("1", 1)], [("1", 1), ("", 600)], [("", 300), ("1", 1), ("", 300)]],
+    ids=["sound one last", "sound one first", "sound one between"],
+)
+@pytest.mark.parametrize("accept", [CSV, PARQUET, JSON_LINES])
+async def test_sound_series_is_forecast_wherever_it_is(
+    client: AsyncClient, parts: list[tuple[str, int]], accept: str
+) -> None:
+    body = sound_and_refused(*parts)
+    answer = await send(client, accept, body, horizon="1", freq="M", quantile_levels="0.5")
+    assert answer.status_code == 200
+    if accept == CSV:
+        errors = [row["error"] for row in csv.DictReader(answer.text.splitlines())]
+    elif accept == PARQUET:
+        errors = pyarrow.parquet.read_table(io.BytesIO(answer.content))["error"].to_pylist()
+    else:
+        errors = [json.loads(line).get("error") for line in answer.text.splitlines()]
+    reasons = [error for error in errors if error]
+    assert (len(errors), len(reasons)) == (sum(count for _, count in parts), len(errors) - 1)
+    assert set(reasons) == {"target must have at least 1 value"}
+
+
+async def test_refused_series_are_answered_in_the_order_of_the_file(client: AsyncClient) -> None:
+    body = sound_and_refused(("", 600), ("1", 1))
+    answer = await send(client, CSV, body, horizon="1", freq="M")
+    found = [row["item_id"] for row in csv.DictReader(answer.text.splitlines())]
+    assert found == [f"{item:04}" for item in range(601)]
+
+
+@pytest.mark.parametrize("num_series", [2, 257, 600])
+async def test_file_without_a_sound_series_is_422(client: AsyncClient, num_series: int) -> None:
+    rows = [f"{item},9999-12-01,1" for item in range(num_series)]
+    body = "\n".join(["item_id,timestamp,target", *rows])
+    answer = await send(client, CSV, body, horizon="1", freq="M")
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (422, "invalid-series")
+    assert problem["detail"] == f"none of the {num_series} series is valid"
+    assert [one["pointer"] for one in problem["errors"][:2]] == [
+        "/series/0/start",
+        "/series/1/start",
+    ]
+
+
+async def test_series_refused_for_different_reasons_have_their_own(client: AsyncClient) -> None:
+    rows = [f"{item:04},2024-01-01,1" for item in range(256)]
+    rows += ["late,9999-12-01,1", "empty,2024-01-01,"]
+    body = "\n".join(["item_id,timestamp,target", *rows])
+    answer = await send(client, CSV, body, horizon="1", freq="M")
+    late, empty = list(csv.DictReader(answer.text.splitlines()))[-2:]
+    assert "years 1 to 9999" in late["error"]
+    assert empty["error"] == "target must have at least 1 value"
+
+
+def by_month(num_items: int, num_months: int) -> str:
+    """Return a file in order of time, whose rows have to be divided."""
+    months = np.datetime64("2000-01", "M") + np.arange(num_months)
+    rows = [f"i{item},{month},{item}" for month in months for item in range(num_items)]
+    return "\n".join(["item_id,timestamp,target", *rows])
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "said"),
+    [(2**16, "the body can not be kept"), (2_300_000, "the rows of the file can not be kept")],
+    ids=["of the body", "of the rows"],
+)
+async def test_full_disk_is_503_and_leaves_nothing_behind(
+    client: AsyncClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_bytes: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    body = by_month(100, 1440)
+    with full_disk(max_bytes):
+        answer = await send(client, CSV, body, horizon="1")
+    assert (answer.status_code, answer.json()["type"]) == (503, "storage")
+    assert said in answer.json()["detail"]
+    assert str(tmp_path) not in answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    assert names_in(tmp_path) == []
+
+
+async def test_full_disk_is_503_where_a_text_is_written_in_utf_8(
+    client: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rows = [f"{'é' * 1000}{item},2024-01-01,1" for item in range(1500)]
+    body = "\n".join(["item_id,timestamp,target", *rows]).encode("latin-1")
+    headers = {"Content-Type": "text/csv; charset=iso-8859-1"}
+    with full_disk(2**21):
+        answer = await client.post(FORECAST_PATH, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (503, "storage")
+    assert "the text of the file can not be kept" in answer.json()["detail"]
+    assert names_in(tmp_path) == []
+
+
+async def test_folder_of_temporary_files_that_is_gone_is_503(
+    client: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    answer = await send(client, CSV, by_month(1000, 144), horizon="1")
+    assert (answer.status_code, answer.json()["type"]) == (503, "storage")
+    assert str(tmp_path) not in answer.text

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ SOUND: dict[str, tuple[str | bytes, str]] = {
     "byte order mark": (f"\ufeff{ROWS}a,2024-01-01,1\na,2024-03-01,3\n", CSV),
     "UTF-16": (f"{ROWS}a,2024-01-01,1\na,2024-03-01,3\n".encode("utf-16"), CSV),
     "Windows line ends": (f"{ROWS}a,2024-01-01,1\na,2024-03-01,3\n".replace("\n", "\r\n"), CSV),
+    "Macintosh line ends": (f"{ROWS}a,2024-01-01,1\na,2024-03-01,3\n".replace("\n", "\r"), CSV),
     "quotes": ('item_id,timestamp,target\n"a","2024-01-01","1"\n"a","2024-03-01","3"\n', CSV),
     "any order": (f"{ROWS}a,2024-03-01,3\na,2024-01-01,1\n", CSV),
     "a row twice": (f"{ROWS}a,2024-01-01,1\na,2024-01-01,1\na,2024-03-01,3\n", CSV),
@@ -161,6 +163,7 @@ BROKEN: dict[str, tuple[str | bytes, str, int, list[str]]] = {
     "no numbers": ("name,place\na,b\n", CSV, 422, ["name, place"]),
     "open quote": (f'{ROWS}"a,2024-01-01,1\n', CSV, 422, ["row 2"]),
     "too many columns": (",".join(f"x{n}" for n in range(1200)) + "\n", CSV, 413, ["1000 columns"]),
+    "long first row": (f"{'a' * 140_000},b\n1,2\n", CSV, 400, ["row 1", "too long"]),
     "Parquet as CSV": (sound_parquet(), CSV, 400, ["Parquet"]),
     "JSON cut off": ('{"target": 1}\n{"target":', JSON_LINES, 422, ["row 2"]),
     "JSON of mixed types": ('{"target": 1}\n{"target": "x"}\n', JSON_LINES, 422, ["row 2"]),
@@ -176,6 +179,14 @@ BROKEN: dict[str, tuple[str | bytes, str, int, list[str]]] = {
     "Parquet with an empty name": (
         parquet(item_id=["a", None], timestamp=MONTHS[:2], target=[1, 2]),
         PARQUET, 422, ["column item_id", "row 2"],
+    ),
+    "Parquet of no year": (
+        parquet(timestamp=pa.array([0, 2**53], pa.timestamp("ms")), target=[1, 2]),
+        PARQUET, 422, ["column timestamp", "row 2", "years 1 to 9999"],
+    ),
+    "Parquet of bytes": (
+        parquet(item_id=pa.array([b"\xff" * 16], pa.binary(16)), target=[1]),
+        PARQUET, 422, ["column item_id"],
     ),
     "Parquet bomb": (bomb(), PARQUET, 413, ["decompressed"]),
     "CSV as Arrow": (f"{ROWS}a,2024-01-01,1\n", ARROW, 400, ["no Arrow stream"]),
@@ -243,6 +254,15 @@ async def test_gaps_and_missing_values_are_counted_apart(client: AsyncClient) ->
     assert (series["num_gaps"], series["num_missing"]) == (1, 2)
 
 
+HALF_SECONDS = ["2024-01-01T00:00:00.500000", "2024-01-01T01:00:00.500000"]
+
+
+async def test_fractions_of_seconds_come_back(client: AsyncClient) -> None:
+    body = ROWS + "".join(f"a,{stamp},1\n" for stamp in HALF_SECONDS)
+    series = (await send(client, body)).json()["series"][0]
+    assert (series["start"], series["timestamps"]) == (HALF_SECONDS[0], HALF_SECONDS)
+
+
 async def test_items_without_a_number_are_left_out_and_named(client: AsyncClient) -> None:
     found = (await send(client, f"{ROWS}a,2024-01-01,1\na,2024-02-01,2\nb,2024-01-01,\n")).json()
     assert [one["item_id"] for one in found["series"]] == ["a"]
@@ -295,3 +315,40 @@ async def test_covariates_come_where_they_are_asked_for(client: AsyncClient) -> 
     assert series["static_covariates"] == {"size": 5}
     plain = (await send(client, body)).json()["series"][0]
     assert plain["past_covariates"] == plain["static_covariates"] == {}
+
+
+NAMES = [f"x{index}" for index in range(100)]
+
+
+@pytest.mark.parametrize(("num_covariates", "status"), [(99, 200), (100, 413)])
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        (range(20_000), "the file may have at most"),
+        ([0, 19_999], "with gaps filled there are"),
+    ],
+    ids=["rows", "gaps"],
+)
+@pytest.mark.parametrize("kind", ["past_covariates", "future_covariates"])
+async def test_values_of_covariates_count(
+    client: AsyncClient,
+    kind: str,
+    steps: list[int],
+    sentence: str,
+    num_covariates: int,
+    status: int,
+) -> None:
+    values = dict.fromkeys(["target", *NAMES], pa.array([0.0] * len(steps)))
+    body = parquet(timestamp=pa.array(steps), **values)
+    headers, query = {"Content-Type": PARQUET}, {kind: NAMES[:num_covariates]}
+    answer = await client.post("/v1/series", content=body, headers=headers, params=query)
+    assert answer.status_code == status
+    assert status == 200 or re.match(f"{sentence} .*2000000", answer.json()["detail"])
+
+
+async def test_stamps_of_month_ends_are_those_of_the_rows(client: AsyncClient) -> None:
+    body = ROWS + "a,2022-12-30,\na,2023-01-30,\na,2023-02-28,2\na,2023-03-30,3\n"
+    answer = await client.post("/v1/series", content=body, headers={"Content-Type": CSV})
+    (series,) = answer.json()["series"]
+    assert series["timestamps"] == ["2023-01-30", "2023-02-28", "2023-03-30"]
+    assert (series["start"], series["target"]) == ("2023-01-30", [None, 2, 3])

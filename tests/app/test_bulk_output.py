@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,22 @@ def test_texts_have_times_where_they_need_them(tmp_path: Path) -> None:
     assert [line.split(",")[1].strip('"') for line in text.splitlines()[1:]] == [
         "2024-01-31T23:00:00",
         "2024-02-01T00:00:00",
+    ]
+
+
+HALF_SECONDS = np.array(["2024-01-01T00:00:00.5", "2024-01-01T01:00:00.5"], "M8[us]")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_texts_have_fractions_of_seconds_where_they_need_them(tmp_path: Path, suffix: str) -> None:
+    whole = np.array(["2024-01-01T00", "2024-01-01T01"], "M8[us]")
+    parts = [part(["A"], HALF_SECONDS), part(["B"], whole)]
+    text = write(tmp_path / f"f.{suffix}", parts, has_times=True).decode()
+    assert re.findall(r"2024-[^\"]*", text) == [
+        "2024-01-01T00:00:00.500000",
+        "2024-01-01T01:00:00.500000",
+        "2024-01-01T00:00:00",
+        "2024-01-01T01:00:00",
     ]
 
 

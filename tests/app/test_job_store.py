@@ -140,6 +140,37 @@ def test_job_that_takes_its_worker_along_fails_at_last(store: JobStore) -> None:
     assert "begun 10 times" in job.error
 
 
+def test_job_that_its_worker_put_off_never_fails_for_that(store: JobStore) -> None:
+    add(store, "1")
+    put_off = claim(store)
+    for _ in range(30):
+        job = store.claim(put_off)
+        assert job is not None
+        assert job.job_id == put_off
+    assert claim(store) == "1"
+
+
+def test_job_put_off_at_its_last_start_goes_on(store: JobStore) -> None:
+    add(store, "1")
+    for _ in range(10):
+        claim(store)
+    again = store.claim("1")
+    assert again is not None
+    assert again.state == "running"
+    assert claim(store) == ""
+
+
+def test_ended_jobs_are_told_with_their_states(store: JobStore) -> None:
+    for job_id in "123":
+        add(store, job_id)
+    store.cancel("1", "a")
+    claim(store)
+    store.finish("2", Progress())
+    assert store.ended_states() == {"1": "cancelled", "2": "succeeded"}
+    store.delete("1", "a")
+    assert store.ended_states() == {"2": "succeeded"}
+
+
 def test_progress_forgives_lost_workers(store: JobStore) -> None:
     add(store, "1")
     for num_done in range(1, 30):

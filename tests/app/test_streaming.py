@@ -356,3 +356,19 @@ def test_midnights_with_several_offsets_stay_on_their_days() -> None:
     (series,) = read_csv(*rows)
     assert isinstance(series, FileSeries)
     assert (series.target.tolist(), str(series.start)) == ([1, 2], "2024-03-31T00:00:00.000000")
+
+
+@pytest.mark.parametrize(("num_columns", "is_refused"), [(1, False), (40, True)])
+def test_gaps_in_many_columns_are_bounded(num_columns: int, is_refused: bool) -> None:
+    names = tuple(f"x{number}" for number in range(num_columns))
+    options = SeriesOptions(
+        mode="lenient",
+        freq="D",
+        covariates=Covariates(past=names),
+        limits=FileLimits(max_series_steps=10_000),
+    )
+    ones = ",1" * num_columns
+    text = f"timestamp,target,{','.join(names)}\n2020-01-01,1{ones}\n2022-01-01,2{ones}"
+    with open_series(text.encode(), "csv", options) as stream:
+        (series,) = stream
+    assert isinstance(series, RefusedSeries) == is_refused
