@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -17,15 +18,20 @@ from app.errors import (
     ModelOutputError,
     OutOfMemoryError,
     OverloadedError,
+    PayloadTooLargeError,
     ShuttingDownError,
 )
 from app.runner.batch_metrics import BatchMetrics
 from app.runner.buckets import Buckets
 from app.runner.engine import Engine
 from app.runner.merging import merge, split
+from app.runner.pace import Pace
 from app.runner.queue import BatchLimits, PendingRequest, RequestQueue
 from app.statistics import RunTimes, VersionStatistics, failure_reason
 from app.tensors import Tensors
+
+_BREATH_S = 0.001
+"""Between the parts of a batch, for a beat: together they may take longer than one run may."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +79,7 @@ class DynamicBatcher:
         self._executor = executor
         self._clock = clock
         self._queue = RequestQueue(limits)
+        self._pace = Pace(self._interface, clock)
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -222,26 +229,24 @@ class DynamicBatcher:
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
         started = self._clock()
-        self._begun.append(started)
         drained_at, self._drained_at = self._drained_at, None
         self._metrics.observe_wait(batch, started)
         try:
-            results = await self._infer(inputs, outputs)
+            results = await self._infer(inputs, outputs, self._longest_run_s(batch))
         except asyncio.CancelledError:
             self._fail(batch, ShuttingDownError("the runner is shutting down"))
             raise
-        except EngineError as error:
+        except (EngineError, PayloadTooLargeError) as error:
             await self._recover(batch, error)
             return
         except Exception:
             logger.exception("run of %d requests failed", len(batch))
             self._fail(batch, EngineError("the model run failed"))
             return
-        finally:
-            self._begun.remove(started)
         ended = self._clock()
         steps = sum(request.extent.steps for request in batch)
         self._queue.record_run(steps, ended - started)
+        self._pace.record(inputs, started=started, ended=ended)
         if drained_at is not None:  # since then, others waited for this run alone
             num_rows = sum(request.extent.rows for request in batch)
             self._queue.record_drain(num_rows, steps, ended - max(drained_at, self._ended_at))
@@ -253,14 +258,22 @@ class DynamicBatcher:
             request.answer({name: own[name] for name in request.outputs})
         self._account(batch, (merged_at, started, ended, self._clock()))
 
-    async def _recover(self, batch: list[PendingRequest], error: EngineError) -> None:
+    def _longest_run_s(self, batch: Sequence[PendingRequest]) -> float:
+        """Return how long a run may take; what shares with nobody is always run as it is."""
+        return math.inf if batch[0].extent.group is None else self._limits.longest_run_s
+
+    async def _recover(
+        self, batch: list[PendingRequest], error: EngineError | PayloadTooLargeError
+    ) -> None:
         logger.warning("run of %d requests failed: %s", len(batch), error)
         if isinstance(error, DeviceLostError):
             self.lost()
-        if not isinstance(error, ModelOutputError) or len(batch) == 1:
+        if not isinstance(error, ModelOutputError | PayloadTooLargeError) or len(batch) == 1:
+            if isinstance(error, PayloadTooLargeError):
+                self._queue.refund(batch[0])
             self._fail(batch, _for_callers(error))
             return
-        waiting = list(batch)  # one caller's extreme numbers are no fault of the others
+        waiting = list(batch)  # one caller's extreme request is no fault of the others
         try:
             while waiting:
                 await self._run([waiting.pop(0)])
@@ -301,31 +314,38 @@ class DynamicBatcher:
             statistics.queue.record(merged_at - request.terms.queued_at)
             statistics.success.record(answered - request.terms.queued_at)
 
-    async def _infer(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
-        """Run a batch; one that has no room in memory is halved, down to single rows."""
+    async def _infer(self, inputs: Tensors, outputs: Sequence[str], longest_s: float) -> Tensors:
+        """Run a batch; where it has no room or would take too long, in halves, down to rows."""
         try:
+            await self._pace.check(inputs, partial(self._run_engine, outputs=outputs), longest_s)
             return await self._run_engine(inputs, outputs)
-        except OutOfMemoryError:
+        except (OutOfMemoryError, PayloadTooLargeError) as error:
             rows = self._interface.rows_of(inputs)
             if rows == 1 or not self._interface.is_mergeable:
                 raise
-            logger.warning("no memory for %d rows: running them in two parts", rows)
+            logger.warning("running %d rows in two parts: %s", rows, error)
         middle = rows // 2
-        parts = [
-            await self._infer(self._interface.slice_rows(inputs, start, stop), outputs)
-            for start, stop in ((0, middle), (middle, rows))
-        ]
+        parts: list[Tensors] = []
+        for start, stop in ((0, middle), (middle, rows)):
+            await asyncio.sleep(_BREATH_S)
+            part = self._interface.slice_rows(inputs, start, stop)
+            parts.append(await self._infer(part, outputs, longest_s))
         return self._interface.join_rows(parts)
 
     async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         run = (
             self._engine.run if self._buckets is None else partial(self._run_padded, self._buckets)
         )
-        if self._executor is None:
-            return run(inputs, outputs)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, run, inputs, outputs
-        )
+        started = self._clock()
+        self._begun.append(started)
+        try:
+            if self._executor is None:
+                return run(inputs, outputs)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, run, inputs, outputs
+            )
+        finally:
+            self._begun.remove(started)
 
     def _run_padded(self, buckets: Buckets, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         return buckets.cut(self._engine.run(buckets.pad(inputs), outputs), inputs)
@@ -336,7 +356,7 @@ class DynamicBatcher:
         return Buckets(self._interface, self._limits.max_batch_size)
 
 
-def _for_callers(error: EngineError) -> GatecastError:
+def _for_callers(error: EngineError | PayloadTooLargeError) -> GatecastError:
     """Return what is worth trying again as such an error."""
     if isinstance(error, OutOfMemoryError):
         return OverloadedError("the model run needs more memory than there is now")

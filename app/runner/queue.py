@@ -17,6 +17,8 @@ _LOOK_AHEAD = 8
 _LIKE_SHARE = 0.05
 """Most padding among rows of like length."""
 _LONGEST_RETRY_S = 60
+_LONGEST_RUN = 3
+"""Of the seconds that bound what is merged, which are a sixth of the watchdog's."""
 _RUNS_UNTIL_OLDEST = 4
 _SHARE_TO_DRAIN = 0.25
 """Of the longest wait: so much of it must be over before callers that were refused are heard."""
@@ -26,10 +28,10 @@ _SHARE_TO_DRAIN = 0.25
 class BatchLimits:
     """Bounds of one run and of the queue before it, as in Settings.
 
-    ``max_run_s`` bounds a run by the speed of earlier ones: no watchdog may take a long run of a
-    large model for a hung process. ``max_queue_wait_s`` bounds the queue by the speed at which it
-    was emptied lately. With ``is_size_fitted``, runs stay smaller than ``max_batch_size`` where
-    larger ones gain nothing; with ``has_buckets``, they are padded to few fixed sizes.
+    ``max_run_s`` bounds what is merged by the speed of earlier runs: no watchdog may take a long
+    run of a large model for a hung process. ``max_queue_wait_s`` bounds the queue by the speed at
+    which it was emptied lately. With ``is_size_fitted``, runs stay smaller than ``max_batch_size``
+    where larger ones gain nothing; with ``has_buckets``, they are padded to few fixed sizes.
     ``num_slots`` runs may be under way at a time; more than one needs as many threads.
     """
 
@@ -44,6 +46,11 @@ class BatchLimits:
     is_size_fitted: bool = False
     has_buckets: bool = False
     num_slots: int = 1
+
+    @property
+    def longest_run_s(self) -> float:
+        """Longest that a run may take which can not be made shorter."""
+        return _LONGEST_RUN * self.max_run_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,7 @@ class RequestQueue:
         for request in sorted(waiting, key=lambda request: request.terms.queued_at):
             self._level_of(request).put(request, request.terms.flow, request.extent.steps)
         for request in released:
+            self.refund(request)
             self._level_of(request).release(request.terms.flow, request.extent.steps)
 
     def put(self, request: PendingRequest) -> None:
@@ -158,7 +166,7 @@ class RequestQueue:
             OverloadedError: The work that waits already would exceed its bound, or take too long.
         """
         terms, steps = request.terms, request.extent.steps
-        if self.steps + steps > self._limits.max_queue_steps and len(self):
+        if self.steps + steps > self._limits.max_queue_steps and self.steps:
             raise OverloadedError("the queue of this model is full", self._retry_after_s())
         level = self._level_of(request)
         if not terms.is_begun and level is not self._background:
@@ -169,7 +177,7 @@ class RequestQueue:
 
     def abandon(self, request: PendingRequest) -> None:
         """Forget a request whose caller has left; its work counts no more."""
-        self._release(request)
+        self._withdraw(request)
         request.abandon()
 
     def is_full_batch(self) -> bool:
@@ -190,7 +198,9 @@ class RequestQueue:
         for level in self._order():
             batch.fill(level)
         self._num_taken += bool(batch.requests)
-        for request in (*batch.requests, *batch.dropped):
+        for request in batch.dropped:
+            self._withdraw(request)
+        for request in batch.requests:
             self._release(request)
         return batch.requests, batch.dropped
 
@@ -200,8 +210,12 @@ class RequestQueue:
         for level in self._all_levels():
             level.clear()
         for request in requests:
-            self._release(request)
+            self._withdraw(request)
         return requests
+
+    def refund(self, request: PendingRequest) -> None:
+        """Do not charge the caller for a request that is not run after all."""
+        self._level_of(request).refund(request.terms.flow, request.extent.steps)
 
     @property
     def max_batch_size(self) -> int:
@@ -230,7 +244,7 @@ class RequestQueue:
         """Estimate the seconds until a new request would begin."""
         if not self._drained_steps_per_s:
             return 0.0
-        before = level.work.before(flow, steps)
+        before = level.before(flow, steps)
         for higher in self._levels:
             if higher is level:
                 break
@@ -275,6 +289,12 @@ class RequestQueue:
             request.is_queued = False
             self.steps -= request.extent.steps
             self._level_of(request).release(request.terms.flow, request.extent.steps)
+
+    def _withdraw(self, request: PendingRequest) -> None:
+        """Release a request that is not run; its flow is not charged for it."""
+        if request.is_queued:
+            self.refund(request)
+            self._release(request)
 
     def _max_batch_steps(self) -> int:
         if not self._steps_per_s:

@@ -91,6 +91,30 @@ def test_other_caller_of_another_length_begins_the_next_run() -> None:
     assert take(queue)[0] == 80
 
 
+def test_caller_of_large_requests_one_by_one_holds_up_no_other() -> None:
+    queue = RequestQueue(LIMITS)
+    large, small = replace(TERMS, flow="large"), replace(TERMS, flow="small")
+    queue.put(request(80, rows=8, terms=large))
+    for _ in range(80):
+        queue.put(request(10, terms=small))
+    assert take(queue) == [80]
+    queue.put(request(80, rows=8, terms=large))
+    assert [take(queue) for _ in range(9)] == [[10] * 8] * 9
+    assert take(queue) == [80]
+
+
+def test_caller_that_leaves_is_not_charged_for_what_was_not_run() -> None:
+    queue = RequestQueue(replace(LIMITS, max_batch_size=1))
+    impatient = replace(TERMS, flow="impatient")
+    for _ in range(9):
+        queue.put(request(10))
+    gone = request(500, terms=impatient)
+    queue.put(gone)
+    queue.abandon(gone)
+    queue.put(request(20, terms=impatient))
+    assert [take(queue) for _ in range(2)] == [[10], [20]]
+
+
 def test_oldest_is_always_in_the_next_batch() -> None:
     queue = filled(10, 500, 10, 500)
     assert take(queue)[0] == 10
@@ -182,6 +206,15 @@ def test_abandoned_request_frees_its_place_at_once() -> None:
     queue.abandon(gone)
     assert queue.steps == 0
     assert queue.take(0.0)[0] == []
+
+
+def test_request_over_the_bound_is_let_in_where_only_abandoned_ones_are_left() -> None:
+    queue = RequestQueue(LIMITS)
+    gone = request(10)
+    queue.put(gone)
+    queue.abandon(gone)
+    queue.put(request(LIMITS.max_queue_steps + 1))
+    assert take(queue) == [LIMITS.max_queue_steps + 1]
 
 
 def test_request_is_answered_once() -> None:
