@@ -10,11 +10,13 @@ export class ProblemError extends Error {
    * @param {string} title
    * @param {string} detail
    * @param {number} status
+   * @param {{pointer: string, detail: string}[]} [errors]
    */
-  constructor(title, detail, status) {
+  constructor(title, detail, status, errors = []) {
     super(detail || title);
     this.title = title;
     this.status = status;
+    this.errors = errors;
   }
 }
 
@@ -34,13 +36,13 @@ export async function callJson(path, options) {
  * @returns {Promise<Response>}
  */
 export async function call(path, options = {}) {
-  const answer = await send(path, options);
+  const key = sessionStorage.getItem(STORED);
+  const answer = await send(path, options, key);
   if (answer.ok) return answer;
-  if (answer.status === 401) {
-    await askForKey(sessionStorage.getItem(STORED) ? "That key is not known." : "");
-    return call(path, options);
-  }
-  throw await toProblem(answer);
+  if (answer.status !== 401) throw await toProblem(answer);
+  // A late refusal of an older key says nothing about the one given meanwhile.
+  if (sessionStorage.getItem(STORED) === key) await askForKey(key ? "That key is not known." : "");
+  return call(path, options);
 }
 
 /**
@@ -66,15 +68,15 @@ export function hasKey() {
 /**
  * @param {string} path
  * @param {RequestInit} options
+ * @param {string|null} key
  */
-async function send(path, options) {
+async function send(path, options, key) {
   const headers = new Headers(options.headers);
-  const key = sessionStorage.getItem(STORED);
   if (key) headers.set("Authorization", `Bearer ${key}`);
   try {
     return await fetch(path, { ...options, headers, credentials: "omit" });
   } catch (error) {
-    if (options.signal?.aborted) throw error;
+    if (/** @type {Error} */ (error).name === "AbortError") throw error;
     throw new ProblemError("No answer", "The service does not answer. Is it still running?", 0);
   }
 }
@@ -83,7 +85,7 @@ async function send(path, options) {
 async function toProblem(answer) {
   try {
     const problem = await answer.json();
-    return new ProblemError(problem.title, problem.detail ?? "", answer.status);
+    return new ProblemError(problem.title, problem.detail ?? "", answer.status, problem.errors);
   } catch {
     return new ProblemError("Error", `The service answered with status ${answer.status}.`, answer.status);
   }
@@ -112,6 +114,7 @@ function openKeyDialog(reason) {
   const input = byId("key");
   byId("key-error").textContent = reason;
   input.value = "";
+  dialog.returnValue = ""; // Escape may leave the one of the time before
   dialog.showModal();
   return new Promise((resolve, reject) => {
     dialog.addEventListener(

@@ -1,7 +1,7 @@
 /** History and fan of one series, drawn by uPlot. */
 
 import uPlot from "./uPlot.esm.js";
-import { formatNumber } from "./format.js";
+import { formatNumber, formatTick } from "./format.js";
 import { color } from "./theme.js";
 
 /**
@@ -100,13 +100,14 @@ function joined(values, history) {
 function missingMarks(history, length) {
   const marks = new Array(length).fill(null);
   let before = null;
+  let after = 0;
   for (let index = 0; index < history.length; index += 1) {
     if (history[index] !== null) {
       before = index;
       continue;
     }
-    const after = history.findIndex((value, later) => later > index && value !== null);
-    if (before === null || after < 0) continue;
+    while (after < history.length && (after <= index || history[after] === null)) after += 1;
+    if (before === null || after === history.length) continue;
     const share = (index - before) / (after - before);
     marks[index] = history[before] + share * (history[after] - history[before]);
   }
@@ -131,7 +132,7 @@ function options(size, columns, readout) {
     cursor: { points: { size: 7 }, drag: { x: true, y: false } },
     tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "Etc/UTC"),
     scales: { x: { time: columns.hasStamps } },
-    axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map(formatNumber) }],
+    axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map(formatTick) }],
     series: [{}, ...columns.rows.map(lineOf)],
     bands: bandsOf(columns.rows),
     hooks: { setCursor: [(plot) => tell(plot, columns, readout)] },

@@ -32,7 +32,10 @@ const list = new SeriesList((chosen) => {
 const data = new DataInput((read) => {
   found = read;
   chooseFittingModel();
-  if (data.readFor(chosenModel())) return;
+  if (data.readFor(chosenModel())) {
+    series = null; // it was one of the file before
+    return;
+  }
   list.show(read.series);
   if (matchMedia("(max-width: 60rem)").matches) byId(`view-${currentTab()}`).scrollIntoView();
 });
@@ -85,13 +88,18 @@ function chosenModel() {
 function fitChoices() {
   const model = chosenModel();
   if (!model) return;
-  const horizon = byId("horizon");
-  horizon.max = String(model.horizon);
-  if (!horizon.value || Number(horizon.value) > Number(model.horizon)) horizon.value = String(model.horizon);
+  byId("horizon").max = String(model.horizon);
+  fitHorizon();
   byId("horizon-hint").textContent = `1 to ${model.horizon} steps`;
   const widest = 1 - 2 * Math.max(model.quantile_levels[0], 1 - (model.quantile_levels.at(-1) ?? 1));
   const intervals = INTERVALS.filter((interval) => interval <= widest + 1e-6);
   fillSelect(byId("interval"), intervals.map((interval) => ({ value: String(interval), label: `${Math.round(interval * 100)} %` })), byId("interval").value || "0.8");
+}
+
+/** Replace a horizon that the chosen model cannot take by its longest one. */
+function fitHorizon() {
+  const model = chosenModel();
+  if (model && !choice()) byId("horizon").value = String(model.horizon);
 }
 
 /** @returns {import("./requests.js").Choice|null} */
@@ -105,6 +113,7 @@ function choice() {
 
 /** Show the chosen series in the view that is open. */
 function work() {
+  fitHorizon();
   const chosen = choice();
   byId("empty").hidden = Boolean(series);
   byId("forecast-result").hidden = byId("backtest-body").hidden = !series;
@@ -131,7 +140,7 @@ async function loadModels() {
   }
 }
 
-const workSoon = debounce(work, SETTLE_MS);
+const workSoon = debounce(() => choice() && work(), SETTLE_MS);
 byId("model").addEventListener("change", () => {
   fitChoices();
   if (!data.readFor(chosenModel())) work();
@@ -141,6 +150,10 @@ byId("interval").addEventListener("change", work);
 byId("whole-history").addEventListener("change", work);
 byId("retry-models").addEventListener("click", loadModels);
 window.addEventListener("hashchange", showTab);
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the part after # of the address is the view
+  byId("main").focus();
+});
 startTheme(() => {
   forecastView.chart.redraw();
   backtestView.chart.redraw();

@@ -1,6 +1,6 @@
 /** The data part of the page: paste, drop, choose or take the example; see what was understood. */
 
-import { callJson } from "./api.js";
+import { call, callJson } from "./api.js";
 import { byId, fillSelect } from "./dom.js";
 import { frequencyInWords, plural } from "./format.js";
 import { toCsv } from "./pasted.js";
@@ -23,6 +23,8 @@ export class DataInput {
     this.onFound = onFound;
     /** @type {{content: Blob|string, mediaType: string, name: string}|null} */
     this.source = null;
+    /** @type {AbortController|null} */
+    this.reading = null;
     this.isCorrected = false;
     /** @type {string[]} */
     this.allColumns = [];
@@ -34,6 +36,9 @@ export class DataInput {
     for (const button of document.querySelectorAll("[data-example]")) {
       button.addEventListener("click", () => this.useExample());
     }
+    byId("column-timestamp").addEventListener("change", () => {
+      byId("freq").value = ""; // it was that of the other column
+    });
     for (const role of ROLES) byId(`column-${role}`).addEventListener("change", () => this.read(true));
     byId("freq").addEventListener("change", () => this.read(true));
     this.listenForDrops();
@@ -41,13 +46,16 @@ export class DataInput {
 
   listenForDrops() {
     const zone = byId("drop");
+    const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
     const allow = (event) => {
+      if (!hasFiles(event)) return;
       event.preventDefault();
       zone.classList.add("dropping");
     };
     document.addEventListener("dragover", allow);
     document.addEventListener("dragleave", () => zone.classList.remove("dropping"));
     document.addEventListener("drop", (event) => {
+      if (!hasFiles(event)) return;
       event.preventDefault();
       zone.classList.remove("dropping");
       this.useFiles(event.dataTransfer?.files ?? null);
@@ -61,12 +69,17 @@ export class DataInput {
       byId("paste").focus();
       return;
     }
-    this.use({ content: toCsv(text), mediaType: "text/csv", name: "pasted text" });
+    this.use({ ...toCsv(text), mediaType: "text/csv" });
   }
 
   async useExample() {
-    const answer = await fetch("assets/example.csv");
-    this.use({ content: await answer.text(), mediaType: "text/csv", name: "the example: airline passengers" });
+    const before = this.source;
+    try {
+      const content = await (await call("assets/example.csv")).text();
+      if (this.source === before) this.use({ content, mediaType: "text/csv", name: "the example: airline passengers" });
+    } catch (error) {
+      this.fail(/** @type {Error} */ (error).message);
+    }
   }
 
   /** @param {FileList|null} files */
@@ -87,6 +100,8 @@ export class DataInput {
   use(source) {
     this.source = source;
     this.model = undefined;
+    this.allColumns = [];
+    byId("understood").hidden = true;
     return this.read(false);
   }
 
@@ -109,6 +124,9 @@ export class DataInput {
   async read(isCorrected) {
     const source = this.source;
     if (!source) return;
+    this.reading?.abort();
+    const reading = new AbortController();
+    this.reading = reading;
     this.isCorrected = isCorrected;
     const query = new URLSearchParams();
     for (const kind of COVARIATES) for (const name of this.model?.[kind] ?? []) query.append(kind, name);
@@ -122,13 +140,14 @@ export class DataInput {
         method: "POST",
         headers: { "Content-Type": source.mediaType },
         body: source.content,
+        signal: reading.signal,
       });
-      if (source !== this.source) return;
+      if (reading.signal.aborted) return;
       this.allColumns = found.all_columns;
       this.showFound(found, source.name);
       this.onFound(found);
     } catch (error) {
-      this.fail(/** @type {Error} */ (error).message);
+      if (!reading.signal.aborted) this.fail(/** @type {Error} */ (error).message);
     }
   }
 

@@ -1,7 +1,7 @@
 /** Forecasts as a CSV file, and text for the clipboard. */
 
 import { forecast } from "./api.js";
-import { buildRequest } from "./requests.js";
+import { buildRequest, levelsOf } from "./requests.js";
 
 const SERIES_A_REQUEST = 200;
 
@@ -12,17 +12,36 @@ const SERIES_A_REQUEST = 200;
  * @param {(share: number) => void} onProgress
  */
 export async function forecastsAsCsv(series, choice, onProgress) {
-  /** @type {string[]} */
-  const lines = [];
+  const levels = levelsOf(choice.interval).map(String);
+  const lines = [["item_id", "timestamp", ...levels, "error"].join(",")];
+  let refusal = null;
+  let isAnswered = false;
   for (let first = 0; first < series.length; first += SERIES_A_REQUEST) {
     const part = series.slice(first, first + SERIES_A_REQUEST);
-    const answer = await forecast(choice.model.model_name, buildRequest(part, choice));
-    const levels = answer.quantile_levels.map(String);
-    if (!lines.length) lines.push(["item_id", "timestamp", ...levels, "error"].join(","));
-    for (const one of answer.forecasts) lines.push(...rowsOf(one, levels));
+    try {
+      const answer = await forecast(choice.model.model_name, buildRequest(part, choice));
+      for (const one of answer.forecasts) lines.push(...rowsOf(one, levels));
+      isAnswered = true;
+    } catch (error) {
+      refusal = error;
+      for (const one of refusedSeries(part, error)) lines.push(...rowsOf(one, levels));
+    }
     onProgress(Math.min(1, (first + part.length) / series.length));
   }
+  if (refusal && !isAnswered) throw refusal;
   return `${lines.join("\n")}\n`;
+}
+
+/**
+ * The series of a request of which none could be forecast, each with its reason.
+ * @param {import("./requests.js").Series[]} part
+ * @param {any} error thrown on, where it is about something else
+ */
+function refusedSeries(part, error) {
+  const errors = error.errors ?? [];
+  if (!errors.length || !errors.every(({ pointer }) => pointer.startsWith("/series/"))) throw error;
+  const reasons = new Map(errors.map(({ pointer, detail }) => [Number(pointer.split("/")[2]), detail]));
+  return part.map(({ item_id }, index) => ({ item_id, error: { detail: reasons.get(index) ?? error.message } }));
 }
 
 /**

@@ -46,7 +46,20 @@ export class ForecastView {
       byId("forecast-status").textContent = "";
       byId("forecast-error").textContent = /** @type {Error} */ (error).message;
       byId("forecast-error").hidden = false;
+      this.showHistory(work);
     }
+  }
+
+  /**
+   * Show a series without a forecast, so that nobody takes that of another one for its own.
+   * @param {Work} work
+   */
+  showHistory(work) {
+    const { series, choice } = work;
+    const stamps = usesStamps(choice) ? series.timestamps : null;
+    this.chart.show({ history: series.target, actual: [], timestamps: stamps, quantiles: null, shown: shownValues(work) });
+    byId("forecast-chart").setAttribute("aria-label", `Chart: ${series.item_id ?? "your series"}, ${plural(series.target.length, "value")}, without a forecast.`);
+    byId("forecast-table").replaceChildren();
   }
 
   /**

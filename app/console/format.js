@@ -1,11 +1,29 @@
 /** Numbers as people read them. */
 
-const compact = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+// Five digits, or all whole ones.
+const full = new Intl.NumberFormat("en", { maximumSignificantDigits: 5, maximumFractionDigits: 0, roundingPriority: "morePrecision" });
+const scientific = new Intl.NumberFormat("en", { notation: "scientific", maximumSignificantDigits: 5 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 5 });
 const counts = new Intl.NumberFormat("en");
 
 /** @param {number|null|undefined} value */
 export function formatNumber(value) {
-  return value === null || value === undefined || Number.isNaN(value) ? "–" : compact.format(value);
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  return (isReadable(value) ? full : scientific).format(value);
+}
+
+/**
+ * A number for an axis, where there is little room.
+ * @param {number} value
+ */
+export function formatTick(value) {
+  return isReadable(value) && Math.abs(value) >= 1e6 ? short.format(value) : formatNumber(value);
+}
+
+/** @param {number} value whether it can be read without counting zeros */
+function isReadable(value) {
+  const size = Math.abs(value);
+  return size === 0 || (size >= 1e-4 && size < 1e15);
 }
 
 /** @param {number} value */

@@ -9,20 +9,24 @@ import { color } from "./theme.js";
 
 const PULSE_MS = 2000;
 const READY_MS = 10_000;
+const PATIENCE_MS = 10_000;
 const SHOWN_S = 120;
 const KEPT = (SHOWN_S * 1000) / PULSE_MS + 1;
 
 /** Watch `/readyz`, for ever. */
 export function watchReadiness() {
-  const show = async () => {
+  const tell = (/** @type {string} */ text, /** @type {boolean} */ isReady) => {
     const state = byId("state");
+    // Screen readers say a status again whenever it is written.
+    if (state.textContent !== text) state.textContent = text;
+    state.dataset.state = isReady ? "ready" : "not-ready";
+  };
+  const show = async () => {
     try {
-      const answer = await (await fetch("readyz")).json();
-      state.textContent = answer.is_ready ? "Ready" : `Not ready: ${answer.reason}`;
-      state.dataset.state = answer.is_ready ? "ready" : "not-ready";
+      const answer = await (await fetch("readyz", { signal: AbortSignal.timeout(PATIENCE_MS) })).json();
+      tell(answer.is_ready ? "Ready" : `Not ready: ${answer.reason}`, answer.is_ready);
     } catch {
-      state.textContent = "No answer";
-      state.dataset.state = "not-ready";
+      tell("No answer", false);
     }
   };
   show();
@@ -37,6 +41,7 @@ export class Pulse {
     /** @type {[number[], number[]]} */
     this.history = [[], []];
     this.timer = 0;
+    this.isAsking = false;
     /** @type {uPlot|null} */
     this.plot = null;
   }
@@ -53,8 +58,11 @@ export class Pulse {
   }
 
   async beat() {
+    if (this.isAsking) return;
+    this.isAsking = true;
     try {
-      const samples = parseMetrics(await (await call("metrics")).text());
+      const answer = await call("metrics", { signal: AbortSignal.timeout(PATIENCE_MS) });
+      const samples = parseMetrics(await answer.text());
       const at = performance.now();
       if (this.last) this.show(liveBetween(this.last.samples, samples, (at - this.last.at) / 1000));
       this.last = { at, samples };
@@ -63,6 +71,8 @@ export class Pulse {
       byId("live-error").textContent = `No live figures: ${/** @type {Error} */ (error).message}`;
       byId("live-error").hidden = false;
       if (/** @type {any} */ (error).status === 401) this.stop();
+    } finally {
+      this.isAsking = false;
     }
   }
 

@@ -1,7 +1,7 @@
 /** Choosing one of several series, with a search. */
 
 import { byId, make } from "./dom.js";
-import { plural } from "./format.js";
+import { formatCount, plural } from "./format.js";
 
 const MOST_SHOWN = 200;
 
@@ -13,6 +13,7 @@ export class SeriesList {
     this.onChosen = onChosen;
     /** @type {Series[]} */
     this.series = [];
+    this.chosen = 0;
     byId("series-search").addEventListener("input", () => this.fill());
     byId("series-list").addEventListener("change", () => this.choose());
   }
@@ -20,30 +21,29 @@ export class SeriesList {
   /** @param {Series[]} series */
   show(series) {
     this.series = series;
+    this.chosen = 0;
     byId("series-box").hidden = series.length < 2;
     byId("series-search").value = "";
     this.fill();
-    byId("series-list").selectedIndex = 0;
     this.onChosen(series[0]);
   }
 
   fill() {
     const words = byId("series-search").value.trim().toLowerCase();
     const list = byId("series-list");
-    const chosen = list.value;
     const matching = this.series
       .map((one, index) => ({ index, name: one.item_id ?? `series ${index + 1}`, one }))
       .filter(({ name }) => name.toLowerCase().includes(words));
     list.replaceChildren(
       ...matching.slice(0, MOST_SHOWN).map(({ index, name, one }) => make("option", { value: index }, one.num_missing ? `${name} (${one.num_missing} missing)` : name)),
     );
-    if (matching.some(({ index }) => String(index) === chosen)) list.value = chosen;
+    list.value = String(this.chosen);
     const more = matching.length > MOST_SHOWN ? `, the first ${MOST_SHOWN} shown` : "";
-    byId("series-count").textContent = `${plural(matching.length, "series", "series")} of ${this.series.length}${more}`;
+    byId("series-count").textContent = `${plural(matching.length, "series", "series")} of ${formatCount(this.series.length)}${more}`;
   }
 
   choose() {
-    const series = this.series[Number(byId("series-list").value)];
-    if (series) this.onChosen(series);
+    this.chosen = Number(byId("series-list").value);
+    this.onChosen(this.series[this.chosen]);
   }
 }

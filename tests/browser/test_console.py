@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from app.keys import NewKey
+from tests.browser.steps import drop, paste, show_example
 from tests.e2e.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,17 +26,6 @@ GAPPY = "shop;day;sold\n" + "".join(
     for month in range(1, 13)
     if (shop, month) != ("south", 6)
 )
-
-
-async def show_example(page: Page) -> None:
-    await page.get_by_role("button", name="Show the example").first.click()
-    await expect(page.locator("#forecast-status")).to_contain_text("12 steps ahead")
-
-
-async def drop(page: Page, name: str, content: bytes) -> None:
-    await page.locator("#file").set_input_files(
-        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-    )
 
 
 async def test_page_starts_empty_and_says_what_to_do(page: Page) -> None:
@@ -53,8 +43,7 @@ async def test_example_becomes_a_chart_and_a_table(page: Page) -> None:
 
 
 async def test_pasted_numbers_are_forecast(page: Page) -> None:
-    await page.get_by_label("Paste numbers").fill(TWO_YEARS)
-    await page.get_by_role("button", name="Use text").click()
+    await paste(page, TWO_YEARS)
     await expect(page.locator("#data-status")).to_contain_text("24 rows, 1 series, plain steps")
     await expect(page.locator("#forecast-status")).to_contain_text("12 steps ahead by monthly")
 
