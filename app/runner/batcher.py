@@ -228,11 +228,10 @@ class DynamicBatcher:
         merged_at = self._clock()
         inputs = merge([request.inputs for request in batch], self._interface)
         outputs = sorted({name for request in batch for name in request.outputs})
-        started = self._clock()
+        merging_s, begun = self._clock() - merged_at, list[float]()
         drained_at, self._drained_at = self._drained_at, None
-        self._metrics.observe_wait(batch, started)
         try:
-            results = await self._infer(inputs, outputs, self._longest_run_s(batch))
+            results = await self._infer(inputs, outputs, begun, self._longest_run_s(batch))
         except asyncio.CancelledError:
             self._fail(batch, ShuttingDownError("the runner is shutting down"))
             raise
@@ -243,7 +242,9 @@ class DynamicBatcher:
             logger.exception("run of %d requests failed", len(batch))
             self._fail(batch, EngineError("the model run failed"))
             return
-        ended = self._clock()
+        finally:
+            self._metrics.observe_wait(batch, begun[0] if begun else self._clock())
+        started, ended = begun[0], self._clock()
         steps = sum(request.extent.steps for request in batch)
         self._queue.record_run(steps, ended - started)
         self._pace.record(inputs, started=started, ended=ended)
@@ -256,7 +257,7 @@ class DynamicBatcher:
         rows = split([request.extent for request in batch], results, self._interface)
         for request, own in zip(batch, rows, strict=True):
             request.answer({name: own[name] for name in request.outputs})
-        self._account(batch, (merged_at, started, ended, self._clock()))
+        self._account(batch, (started - merging_s, started, ended, self._clock()))
 
     def _longest_run_s(self, batch: Sequence[PendingRequest]) -> float:
         """Return how long a run may take; what shares with nobody is always run as it is."""
@@ -314,11 +315,13 @@ class DynamicBatcher:
             statistics.queue.record(merged_at - request.terms.queued_at)
             statistics.success.record(answered - request.terms.queued_at)
 
-    async def _infer(self, inputs: Tensors, outputs: Sequence[str], longest_s: float) -> Tensors:
+    async def _infer(
+        self, inputs: Tensors, outputs: Sequence[str], begun: list[float], longest_s: float
+    ) -> Tensors:
         """Run a batch; where it has no room or would take too long, in halves, down to rows."""
         try:
-            await self._pace.check(inputs, partial(self._run_engine, outputs=outputs), longest_s)
-            return await self._run_engine(inputs, outputs)
+            await self._pace.check(inputs, partial(self._time_engine, outputs=outputs), longest_s)
+            return await self._run_engine(inputs, outputs, begun)
         except (OutOfMemoryError, PayloadTooLargeError) as error:
             rows = self._interface.rows_of(inputs)
             if rows == 1 or not self._interface.is_mergeable:
@@ -329,21 +332,33 @@ class DynamicBatcher:
         for start, stop in ((0, middle), (middle, rows)):
             await asyncio.sleep(_BREATH_S)
             part = self._interface.slice_rows(inputs, start, stop)
-            parts.append(await self._infer(part, outputs, longest_s))
+            parts.append(await self._infer(part, outputs, begun, longest_s))
         return self._interface.join_rows(parts)
 
-    async def _run_engine(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+    async def _time_engine(self, inputs: Tensors, outputs: Sequence[str]) -> float:
+        """Run, and return the seconds that it took."""
+        begun: list[float] = []
+        await self._run_engine(inputs, outputs, begun)
+        return self._clock() - begun[0]
+
+    async def _run_engine(
+        self, inputs: Tensors, outputs: Sequence[str], begun: list[float]
+    ) -> Tensors:
         run = (
             self._engine.run if self._buckets is None else partial(self._run_padded, self._buckets)
         )
+        watched = partial(self._watch, partial(run, inputs, outputs), begun)
+        if self._executor is None:
+            return watched()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, watched)
+
+    def _watch(self, run: Callable[[], Tensors], begun: list[float]) -> Tensors:
+        """Run, where that happens: what waits there for runs of other models has not begun."""
         started = self._clock()
+        begun.append(started)
         self._begun.append(started)
         try:
-            if self._executor is None:
-                return run(inputs, outputs)
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, run, inputs, outputs
-            )
+            return run()
         finally:
             self._begun.remove(started)
 

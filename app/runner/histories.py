@@ -19,6 +19,7 @@ from app.runner.batcher import DynamicBatcher
 from app.runner.history import HistoryLayout, Span
 from app.runner.queue import PendingRequest
 from app.runner.state_cache import LEAST_STEPS, Found, Kept, StateCache, Version
+from app.statistics import failure_reason
 from app.tensors import Tensors
 
 _WHOLE = -1
@@ -95,7 +96,10 @@ class Histories:
 
 
 class _DividedRequest:
-    """One request, from its parts to its answer."""
+    """One request, from its parts to its answer.
+
+    In the statistics one part at a time stands for it, the last one to be run in the end.
+    """
 
     def __init__(
         self,
@@ -131,8 +135,8 @@ class _DividedRequest:
         try:
             for part in list(self._waiting.values()):
                 self._batcher.submit(part)
-        except GatecastError:
-            self.abandon()
+        except GatecastError:  # who sent the request counts that it was refused
+            self._withdraw()
             raise
 
     def abandon(self) -> None:
@@ -141,6 +145,12 @@ class _DividedRequest:
         for part in self._waiting.values():
             self._batcher.abandon(part)
         self._waiting.clear()
+
+    def _withdraw(self) -> None:
+        """Abandon a request that is counted."""
+        for part in self._waiting.values():
+            part.is_counted = False
+        self.abandon()
 
     def _to_part(self, number: int, spans: Sequence[Span]) -> PendingRequest:
         states = [self._kept(span).states if span.first else None for span in spans]
@@ -162,15 +172,24 @@ class _DividedRequest:
         return found.kept
 
     def _take(self, number: int, spans: Sequence[Span], answer: Tensors | GatecastError) -> None:
+        part = self._waiting.pop(number)
         if isinstance(answer, GatecastError):
-            self._request.answer(answer)
-            self.abandon()
+            self._fail(part, answer)
             return
-        del self._waiting[number]
         for place, span in enumerate(spans):
             self._rows[span.row] = self._keep(span, answer, slice(place, place + 1))
         if not self._waiting:
             self._finish()
+        elif part.is_counted:  # a batcher counts its answers after giving them, failures before
+            part.is_counted = False
+            next(iter(self._waiting.values())).is_counted = True
+
+    def _fail(self, part: PendingRequest, error: GatecastError) -> None:
+        if not part.is_counted:
+            waited = time.monotonic() - self._request.terms.queued_at
+            self._batcher.statistics.record_failure(waited, failure_reason(error))
+        self._request.answer(error)
+        self._withdraw()
 
     def _keep(self, span: Span, answer: Tensors, row: slice) -> Tensors:
         """Keep what is known of a row now, and return its answer."""

@@ -34,7 +34,7 @@ from app.runner.engine import Device, OrtEngine, cuda_is_usable
 from app.runner.histories import Histories
 from app.runner.ledger import Ledger
 from app.runner.loading import load_engine
-from app.runner.memory import load_first
+from app.runner.memory import load_first, recall, remember
 from app.runner.place import Place
 from app.runner.polling import Poller, Stamps, recall_stamps
 from app.runner.queue import BatchLimits
@@ -82,7 +82,8 @@ def main(
             configure_logging(settings)
             vetter = stack.enter_context(_vetter_of(settings, arguments.socket, process))
             vetter.look_ahead()
-            device, note = choose_device(settings.device, opener.has_cuda)
+            memory = _device_of(arguments.socket)
+            device, note = recall_device(memory, settings.device, opener.has_cuda)
             place = Place(arguments.index, arguments.gpus, settings.num_runners, device)
             if not place.is_needed:
                 sys.exit(NOT_NEEDED_STATUS)
@@ -102,6 +103,8 @@ def main(
             files = recall_stamps(repository, _polled(arguments.socket))
             models = load_first(repository, _memory_of(arguments.socket))
         except StartupError as error:
+            if arguments.restarts:  # the supervisor knows how the first one began, and tries again
+                logger.warning("a lost runner can not be replaced yet: %s", error)
             lifeline.report(ReadyReport(failure=str(error)))
             sys.exit(STARTUP_FAILURE_STATUS)
         runner = _Runner(settings, repository, place, lifeline, socket=arguments.socket)
@@ -126,6 +129,25 @@ def choose_device(wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, st
             " (it needs an NVIDIA driver, CUDA and cuDNN)"
         )
     return "cpu", "CUDA was not found"
+
+
+def recall_device(memory: Path, wanted: str, has_cuda: Callable[[], bool]) -> tuple[Device, str]:
+    """Return the device of a lost runner, else that of ``choose_device``: then ``memory`` says so.
+
+    How many runners serve is settled by the device, so none comes back on another one.
+
+    Raises:
+        StartupError: As ``choose_device``; also where CUDA that was opened before does not open.
+    """
+    recalled = recall(memory, str)
+    if recalled is not None:
+        return choose_device(recalled, has_cuda)
+    device, note = choose_device(wanted, has_cuda)
+    try:
+        remember(memory, device)
+    except OSError as error:
+        logger.warning("the device can not be kept for another runner: %s", error)
+    return device, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +279,11 @@ def _end_lost() -> None:
 def _memory_of(socket: Path) -> Path:
     """Return the file that outlives a runner and says what it served."""
     return socket.with_suffix(".models")
+
+
+def _device_of(socket: Path) -> Path:
+    """Return the file that outlives a runner and says where it ran models."""
+    return socket.with_suffix(".device")
 
 
 def _polled(socket: Path) -> Path:

@@ -34,7 +34,10 @@ def recall_stamps(repository: Repository, memory: Path) -> Stamps:
     found = repository.stamps()
     recalled = recall(memory, Stamps)
     if recalled is None:
-        remember(memory, found)
+        try:
+            remember(memory, found)
+        except OSError as error:  # the next runner begins with what is there then
+            logger.warning("the files that were loaded can not be written down: %s", error)
         return found
     return {name: stamp for name, stamp in recalled.items() if name in found}
 

@@ -99,34 +99,56 @@ class Repository:
         self._gpu = gpu or Gpu()
         self._load = load
         self._read_model = read_model or partial(read_model_file, root=directory)
+        self._unreadable: set[str] = set()
 
     def names(self) -> list[str]:
-        """List the models that have a version.
+        """List the models that have a version; a folder that can not be read has none.
 
         Raises:
             StartupError: There is no such directory.
         """
-        try:
-            entries = sorted(self._directory.iterdir())
-        except OSError as error:
-            raise StartupError(f"model repository {self._directory}: {error.strerror}") from error
-        return [
-            entry.name
-            for entry in entries
-            if MODEL_NAME_PATTERN.fullmatch(entry.name) and find_versions(entry)
-        ]
+        return [name for name in self._folders() if self._find_versions(name)]
 
     def stamps(self) -> dict[str, Stamp]:
         """Tell what the files of each model look like from outside.
 
+        A model whose folder can not be read has an empty stamp: it is not gone.
+
         Raises:
             StartupError: There is no repository.
         """
-        return {name: self._stamp(name) for name in self.names()}
+        found = {name: self._find_versions(name) for name in self._folders()}
+        return {
+            name: self._stamp(name, versions)
+            for name, versions in found.items()
+            if versions or name in self._unreadable
+        }
 
-    def _stamp(self, model_name: str) -> Stamp:
+    def _folders(self) -> list[str]:
+        """List what may be models by their names."""
+        try:
+            names = sorted(entry.name for entry in self._directory.iterdir())
+        except OSError as error:
+            raise StartupError(f"model repository {self._directory}: {error.strerror}") from error
+        return [name for name in names if MODEL_NAME_PATTERN.fullmatch(name)]
+
+    def _find_versions(self, model_name: str) -> list[int]:
+        """List the versions of a model; where its folder can not be read, none, and log that."""
+        try:
+            versions = find_versions(self._directory / model_name)
+        except OSError as error:
+            if model_name not in self._unreadable:
+                logger.warning("model %s can not be read: %s", model_name, error)
+            self._unreadable.add(model_name)
+            return []
+        self._unreadable.discard(model_name)
+        return versions
+
+    def _stamp(self, model_name: str, versions: Iterable[int]) -> Stamp:
+        if model_name in self._unreadable:
+            return ()
         directory = self._directory / model_name
-        files = {n: directory / str(n) / MODEL_FILE for n in find_versions(directory)}
+        files = {n: directory / str(n) / MODEL_FILE for n in versions}
         stamps: list[tuple[int, int, int]] = []
         for version, file in ({0: directory / CONFIG_FILE} | files).items():
             try:
@@ -156,7 +178,7 @@ class Repository:
         """
         if not MODEL_NAME_PATTERN.fullmatch(model_name):
             raise ModelNotFoundError("a model of this name can not be in the repository")
-        versions = find_versions(self._directory / model_name)
+        versions = self._find_versions(model_name)
         if not versions:
             raise ModelNotFoundError("the repository holds no version of this model")
         try:

@@ -93,6 +93,7 @@ class ModelShelf:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._is_closing = asyncio.Event()
+        self._is_failing = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -271,7 +272,8 @@ class ModelShelf:
     async def _let_go(self, key: Key, served: ServedVersion) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_closing.wait(), self._retire_after_s)
-        self._retired.add(key)  # a batcher that drains would answer that the runner is stopping
+        if self._retiring.get(key) is served:  # else another one of its number has its own time
+            self._retired.add(key)  # a batcher that drains would say that the runner is stopping
         await served.batcher.drain()
         await served.closing.aclose()
         if self._retiring.get(key) is served:
@@ -279,8 +281,19 @@ class ModelShelf:
         logger.info("model %s version %d freed", *key)
 
     def _tell(self) -> None:
-        remember(self._memory, dict(self._memories()))
+        self._remember()
         self.changed()
+
+    def _remember(self) -> None:
+        """Write down what is served; where that fails it goes on, and the next change tries it."""
+        try:
+            remember(self._memory, dict(self._memories()))
+        except OSError as error:
+            if not self._is_failing:
+                logger.warning("what is served can not be kept for another runner: %s", error)
+            self._is_failing = True
+            return
+        self._is_failing = False
 
     def _memories(self) -> Iterator[tuple[str, ModelMemory]]:
         for name, model in self._listed.items():

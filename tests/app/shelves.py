@@ -33,6 +33,11 @@ def write(directory: Path, version: int, model: bytes | None = None, name: str =
     return path
 
 
+def make_unreadable(folder: Path) -> None:
+    """Put in its place what nobody can read, root included."""
+    folder.symlink_to("x" * 300)
+
+
 def pending(answers: list[object]) -> PendingRequest:
     """A request of one row that puts its answer among ``answers``."""
     inputs = {

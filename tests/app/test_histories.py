@@ -43,17 +43,21 @@ def load(*names: str) -> OrtEngine:
 
 
 class CountingEngine:
-    """A real engine that knows how many steps each run had, and fails where an error is set."""
+    """A real engine that knows how many steps each run had, and fails where an error is set.
+
+    Where ``failing`` is set as well, only runs of that shape fail.
+    """
 
     def __init__(self, engine: OrtEngine) -> None:
         self.interface = engine.interface
         self.error: EngineError | None = None
+        self.failing: tuple[int, int] | None = None
         self.shapes: list[tuple[int, int]] = []
         self._engine = engine
 
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         self.shapes.append(inputs["past_target"].shape)
-        if self.error is not None:
+        if self.error is not None and self.failing in {None, self.shapes[-1]}:
             raise self.error
         return self._engine.run(inputs, outputs)
 
@@ -187,7 +191,9 @@ async def test_rows_that_are_known_and_rows_that_are_not_share_a_request() -> No
     async with bench() as (one, engine):
         await one.ask(stack(known[:50], series(3, 20)))
         await one.check(stack(fresh, known, series(3, 20), short))
-        assert one.batcher.statistics.success.count == 2
+        statistics = one.batcher.statistics
+        assert (statistics.success.count, statistics.queue.count) == (2, 2)
+        assert statistics.requests.compute_infer.count == 2
     assert engine.shapes == [(2, 50), (2, 51), (1, 1)]
 
 
@@ -261,6 +267,20 @@ async def test_failed_run_keeps_nothing_and_fails_its_request() -> None:
         await one.check(stack(series(0, 51), series(1, 40)))
 
 
+@pytest.mark.parametrize("failing", [(1, 60), (1, 1)], ids=["first", "second"])
+async def test_request_of_which_a_part_fails_counts_as_one_failure(
+    failing: tuple[int, int],
+) -> None:
+    async with bench() as (one, engine):
+        await one.ask(stack(series(0, 50)))
+        engine.error, engine.failing = EngineError("broken"), failing
+        with pytest.raises(EngineError):
+            await one.ask(stack(series(1, 60), series(0, 51)))
+        await one.batcher.drain()
+        statistics = one.batcher.statistics
+        assert (statistics.success.count, statistics.failures) == (1, {"BACKEND": 1})
+
+
 async def test_refused_part_withdraws_the_others() -> None:
     limits = BatchLimits(32, 8192, 0.5, 0.25, 60, 0.0)
     async with bench(limits=limits) as (one, engine):
@@ -268,6 +288,7 @@ async def test_refused_part_withdraws_the_others() -> None:
         with pytest.raises(OverloadedError):
             one.send(stack(series(1, 60), series(0, 51)))
         await one.check(stack(series(2, 55)))
+        assert one.batcher.statistics.failures == {}  # the server counts what it could not queue
     assert engine.shapes == [(1, 50), (1, 55)]
 
 
@@ -278,6 +299,7 @@ async def test_abandoned_request_is_not_run() -> None:
         call.abandon()
         await one.check(stack(series(2, 30)))
         assert call.answers == []
+        assert one.batcher.statistics.failures == {"CANCELED": 1}
     assert engine.shapes == [(1, 50), (1, 30)]
 
 

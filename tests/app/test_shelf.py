@@ -2,9 +2,11 @@
 
 import json
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from app.errors import ModelNotFoundError, ModelRefusedError, StartupError
 from app.runner.batcher import DynamicBatcher
@@ -13,7 +15,7 @@ from app.runner.memory import load_first
 from app.runner.queue import BatchLimits
 from app.runner.repository import Repository
 from app.runner.shelf import ModelShelf
-from tests.app.shelves import limits_of, make_batcher, served, write
+from tests.app.shelves import limits_of, make_batcher, make_unreadable, served, write
 from tests.tiny_artifact import tiny_artifact
 from tests.waiting import until
 
@@ -82,6 +84,81 @@ async def test_changes_are_told_and_remembered(
     await shelf.unload("tiny")
     assert json.loads((tmp_path / "memory").read_bytes()) == {}
     assert told == [[("tiny", 3)], []]
+
+
+async def test_change_that_can_not_be_remembered_is_told_all_the_same(
+    repository: Repository, models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[list[tuple[str, int]]] = []
+    memory = tmp_path / "away" / "memory"
+    shelf = ModelShelf(
+        repository, make_batcher, limits_of=limits_of, memory=memory, retire_after_s=0
+    )
+    shelf.changed = lambda: told.append(served(shelf))
+    async with shelf:
+        await shelf.put(repository.load("tiny"))
+        write(models, 2)
+        await shelf.load("tiny")
+        assert told == [[("tiny", 1)], [("tiny", 2)]]
+        assert len(caplog.records) == 1
+        memory.parent.mkdir()
+        await shelf.unload("tiny")
+    assert told[-1] == []
+    assert json.loads(memory.read_bytes()) == {}
+
+
+class _ToldOfDrain(DynamicBatcher):
+    """A batcher that calls ``draining`` when it begins to drain."""
+
+    draining: Callable[[], None] = staticmethod(lambda: None)
+
+    @override
+    async def drain(self) -> None:
+        self.draining()
+        await super().drain()
+
+
+def _make_told_of_drain(
+    name: str, version: int, engine: Engine, limits: BatchLimits
+) -> DynamicBatcher:
+    return _ToldOfDrain(engine, limits, model_name=name, model_version=version)
+
+
+async def test_version_that_was_replaced_twice_under_its_number_has_its_own_time(
+    repository: Repository, models: Path, tmp_path: Path
+) -> None:
+    found: list[object] = []
+    shelf = ModelShelf(
+        repository,
+        _make_told_of_drain,
+        limits_of=limits_of,
+        memory=tmp_path / "memory",
+        retire_after_s=0.5,
+    )
+    async with shelf:
+        await shelf.put(repository.load("tiny"))
+        first = shelf.find("tiny", 1).batcher
+        assert isinstance(first, _ToldOfDrain)
+        first.draining = lambda: found.append(shelf.find("tiny", 1))
+        write(models, 1, tiny_artifact(context_length=512, hidden_size=6))
+        await shelf.load("tiny")
+        second = shelf.find("tiny", 1)
+        write(models, 2)
+        await shelf.load("tiny")
+        await until(lambda: bool(found))
+    assert found == [second]
+
+
+def test_folder_that_can_not_be_read_is_no_model_and_is_named_once(
+    repository: Repository, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_unreadable(models / "broken")
+    assert [repository.names() for _ in range(2)] == [["tiny"], ["tiny"]]
+    with pytest.raises(ModelNotFoundError):
+        repository.load("broken")
+    assert [record.getMessage()[:30] for record in caplog.records] == [
+        "model broken can not be read: "
+    ]
 
 
 async def test_unknown_model_can_not_be_unloaded(shelf: ModelShelf) -> None:

@@ -8,7 +8,7 @@ import pytest
 from app.runner.polling import Poller, recall_stamps
 from app.runner.repository import Repository
 from app.runner.shelf import ModelShelf
-from tests.app.shelves import configure, served, write
+from tests.app.shelves import configure, make_unreadable, served, write
 from tests.tiny_artifact import tiny_artifact
 
 
@@ -102,6 +102,24 @@ async def test_poller_keeps_the_models_when_the_folder_is_gone(
     assert served(shelf) == [("tiny", 1)]
 
 
+async def test_model_whose_folder_can_not_be_read_goes_on_beside_the_others(
+    shelf: ModelShelf, repository: Repository, models: Path, tmp_path: Path
+) -> None:
+    poller = new_poller(repository, shelf, models / "polled")
+    (models / "tiny").rename(tmp_path / "tiny")
+    make_unreadable(models / "tiny")
+    write(models, 1, name="new")
+    for _ in range(3):
+        await poller.step()
+    assert served(shelf) == [("tiny", 1), ("new", 1)]
+    (models / "tiny").unlink()
+    (tmp_path / "tiny").rename(models / "tiny")
+    write(models, 2)
+    for _ in range(2):
+        await poller.step()
+    assert sorted(served(shelf)) == [("new", 1), ("tiny", 2)]
+
+
 async def test_poller_notices_a_config_that_changes(
     shelf: ModelShelf, repository: Repository, models: Path
 ) -> None:
@@ -115,6 +133,14 @@ async def test_poller_notices_a_config_that_changes(
     for _ in range(2):
         await poller.step()
     assert served(shelf) == [("tiny", 2)]
+
+
+def test_runner_begins_where_it_can_write_nothing_down(
+    repository: Repository, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = recall_stamps(repository, models.parent / "away" / "polled")
+    assert list(found) == ["tiny"]
+    assert len(caplog.records) == 1
 
 
 async def test_poller_waits_while_it_can_write_nothing_down(

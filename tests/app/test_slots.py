@@ -12,8 +12,10 @@ import pytest
 from app.errors import EngineError, ShuttingDownError
 from app.runner.batcher import DynamicBatcher
 from app.runner.queue import BatchLimits
+from app.statistics import Duration
 from tests.app.test_batcher import Caller
 from tests.fake_engine import FakeEngine
+from tests.fakes import ManualClock
 from tests.waiting import until
 
 ONE_ROW = BatchLimits(1, 4096, 0.5, 0.25, 20_000, 0.0)
@@ -69,6 +71,32 @@ async def test_oldest_run_tells_how_long_something_runs() -> None:
         for caller in (*first, *second):
             await caller.sum()
         await until(lambda: batching.running_since is None)
+
+
+async def test_waiting_for_runs_of_another_model_is_no_run() -> None:
+    clock, engine = ManualClock(), FakeEngine(threading.Event())
+    with ThreadPoolExecutor(1) as executor:
+        async with (
+            DynamicBatcher(
+                engine, ONE_ROW, model_name="a", executor=executor, clock=clock
+            ) as running,
+            DynamicBatcher(
+                FakeEngine(), ONE_ROW, model_name="b", executor=executor, clock=clock
+            ) as waiting,
+        ):
+            (first,) = submit(running, 1)
+            await until(lambda: len(engine.shapes) == 1)
+            (second,) = submit(waiting, 1)
+            await until(lambda: waiting.read_statistics().pending_count == 0)
+            assert (running.running_since, waiting.running_since) == (0.0, None)
+            clock.now = 5.0
+            open_gate(engine)
+            await first.sum()
+            await second.sum()
+            statistics = waiting.statistics
+            assert statistics.requests.compute_input == Duration(1, 0)
+            assert statistics.requests.compute_infer == Duration(1, 0)
+            assert statistics.queue == Duration(1, 5_000_000_000)
 
 
 async def test_closing_answers_runs_under_way_and_those_not_yet_begun() -> None:

@@ -1,9 +1,14 @@
 """A runner on a GPU that is none: it opens its models on the CPU and takes them to be on CUDA."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from app.runner.engine import Device, OrtEngine
 from app.runner.start import main
+
+NO_CUDA_FILE = ".no-cuda"
+"""While it lies in the model repository, CUDA does not open."""
 
 
 def load_runner() -> Callable[..., None]:
@@ -12,7 +17,11 @@ def load_runner() -> Callable[..., None]:
     from app.runner.main import Opener  # noqa: PLC0415
     from app.runner.main import main as run  # noqa: PLC0415
 
-    return partial(run, opener=Opener(has_cuda=lambda: True, load=load_as_on_cuda))
+    return partial(run, opener=Opener(has_cuda=has_cuda, load=load_as_on_cuda))
+
+
+def has_cuda() -> bool:
+    return not Path(os.environ["GATECAST_MODEL_REPOSITORY"], NO_CUDA_FILE).exists()
 
 
 def load_as_on_cuda(model: bytes, device: Device, **_options: object) -> OrtEngine:

@@ -13,6 +13,7 @@ import numpy as np
 from app.artifact.directory import MODEL_FILE
 from app.runner.engine import OrtEngine
 from tests.e2e.client import Client
+from tests.e2e.gpu_runner import NO_CUDA_FILE
 from tests.e2e.service import Service, serving_container, write_model
 from tests.e2e.traffic import path_of
 from tests.tiny_artifact import tiny_artifact
@@ -102,6 +103,25 @@ async def test_each_gpu_has_a_runner_and_models_lie_where_they_are_told(tmp_path
         assert (second in now, visible_gpus(now)) == (False, ["2", "4"])
 
 
+async def test_runner_comes_back_once_its_gpu_opens_again(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_artifact(), name="second")
+    (tmp_path / "second" / "config.toml").write_text("devices = [1]\n")
+    away = tmp_path / NO_CUDA_FILE
+    async with (
+        serving_on_gpus(tmp_path, "4,2", runners="1") as service,
+        Client(service.port) as client,
+    ):
+        await _until(client, "second", 200, (404, 503))  # a gateway hears of one after the other
+        before = set(service.children("tests.e2e.gpu_runner"))
+        (second,) = (pid for pid in before if visible_gpus([pid]) == ["2"])
+        away.touch()
+        os.kill(second, signal.SIGKILL)
+        await until(lambda: len(set(service.children("tests.e2e.gpu_runner")) - before) == 1)
+        await until(lambda: set(service.children("tests.e2e.gpu_runner")) == before - {second})
+        away.unlink()
+        await _until(client, "second", 200)
+
+
 async def test_auto_without_cuda_keeps_the_runners_that_were_asked_for(tmp_path: Path) -> None:
     write_model(tmp_path, tiny_artifact())
     environment = {"CUDA_VISIBLE_DEVICES": "0,1,2", "GATECAST_DRAIN_DELAY_S": "0.1"}
@@ -117,11 +137,13 @@ async def test_auto_without_cuda_keeps_the_runners_that_were_asked_for(tmp_path:
             await ask_sequence(client, "tiny", sequence, VALUES[:29])
 
 
-async def _until(client: Client, name: str, status: int) -> None:
-    """Ask for forecasts until the answer has this status, and no other one than 200 and 503."""
+async def _until(
+    client: Client, name: str, status: int, others: Sequence[int] = (200, 503)
+) -> None:
+    """Ask for forecasts until the answer has this status, and no other one than ``others``."""
     async with asyncio.timeout(20):
         while (found := (await client.post(path_of(name), BODY)).status) != status:
-            assert found in {200, 503}
+            assert found in others
             await asyncio.sleep(0.02)
 
 
