@@ -124,6 +124,7 @@ class FakeRunners:
         gate: Inferences wait until it is open; it is open at first.
         error: What every inference raises, where it is set.
         room_error: What every look for room raises, where it is set.
+        is_complete: Whether no runner is still to tell what it serves.
         inferences: All that were asked for.
         changes: All loads and unloads that were asked for.
         label_changes: The same of labels.
@@ -141,7 +142,7 @@ class FakeRunners:
         self.engine = engine
         self.known_statistics: list[VersionStatistics] = []
         self.batch_size_caps: dict[tuple[str, int], int] = {}
-        self.is_up = True
+        self.is_up = self.is_complete = True
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None

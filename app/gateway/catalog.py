@@ -132,12 +132,14 @@ class Catalog:
 
         Raises:
             ModelNotFoundError: There is none of that name.
-            ModelNotReadyError: No runner is up, so nobody knows.
+            ModelNotReadyError: No runner is up, or one that may serve it was never heard of.
         """
         versions = [v for v in self._runners.models() if v.model_name == model_name]
         if versions:
             return ServedModel(model_name, tuple(sorted(versions, key=lambda v: v.model_version)))
         self.check_any()
+        if not self._runners.is_complete:
+            raise ModelNotReadyError("a runner that may serve this model is not up yet")
         raise ModelNotFoundError("no model of this name is served; GET /v1/models lists them")
 
     def draw(self, model_name: str, key: str = "") -> str | None:

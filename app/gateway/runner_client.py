@@ -63,6 +63,7 @@ class RunnerPool:
         self._connections: dict[Path, RunnerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._absent: dict[Path, tuple[ModelVersion, ...]] = {}
+        self._heard_of: set[Path] = set()
         self._listed: list[tuple[ModelVersion, ...]] = []
         self._models: list[ModelVersion] = []
         self._backlogs = defaultdict[str, Backlog](Backlog)
@@ -95,6 +96,14 @@ class RunnerPool:
         """How many runners serve, be they up or not: the first ones of all places."""
         told = max((c.num_runners for c in self._connections.values()), default=0)
         return told or len(self._sockets)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every runner that may serve models of its own was heard of since the start."""
+        if self.device != "cuda":
+            return True
+        up = {path for path, connection in self._connections.items() if connection.device}
+        return self._heard_of.union(up).issuperset(self._sockets[: self.num_runners])
 
     def models(self) -> Sequence[ModelVersion]:
         """List every version that a runner has looked at; while they change, runners may differ."""
@@ -232,6 +241,8 @@ class RunnerPool:
                 self._connections[path] = connection
                 await connection.lost.wait()
                 del self._connections[path]
+                if connection.device:
+                    self._heard_of.add(path)
                 self._absent.pop(path, None)
                 placed = tuple(m for m in connection.models if m.config.devices is not None)
                 if placed:

@@ -104,6 +104,11 @@ class Runners(Protocol):
         """How many runners serve, be they up or not."""
         ...
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every runner that may serve models of its own was heard of since the start."""
+        ...
+
     def models(self) -> Sequence[ModelVersion]:
         """List every version, ready or not; empty while no runner is connected."""
         ...

@@ -134,6 +134,14 @@ async def test_unknown_model_and_version_are_404(client: AsyncClient) -> None:
     assert "it has 1, 2, 3" in answers[1].json()["detail"]
 
 
+async def test_model_of_a_runner_that_is_still_to_come_is_not_ready(
+    client: AsyncClient, runners: FakeRunners
+) -> None:
+    runners.is_complete = False
+    answer = await client.get("/v1/models/nonsense")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
 async def test_page_names_no_models_before_a_key_is_given(client: AsyncClient) -> None:
     assert "monthly" not in (await client.get("/")).text
 

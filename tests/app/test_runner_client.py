@@ -26,7 +26,7 @@ from app.errors import (
 from app.gateway.runner_client import RunnerPool
 from app.gateway.runners import Inference
 from app.runner.batcher import DynamicBatcher
-from app.runner.engine import Engine, OrtEngine
+from app.runner.engine import Device, Engine, OrtEngine
 from app.runner.ledger import Ledger
 from app.runner.queue import BatchLimits
 from app.runner.repository import LoadedModel, LoadedVersions, Repository
@@ -59,6 +59,7 @@ async def runner(
     ort_engine: OrtEngine,
     engine: Engine | None = None,
     executor: ThreadPoolExecutor | None = None,
+    device: Device = "cpu",
 ) -> AsyncIterator[RunnerServer]:
     """A runner server whose card is real and whose runs may be faked."""
 
@@ -76,7 +77,7 @@ async def runner(
         retire_after_s=0.2,
     )
     async with shelf:
-        server = RunnerServer(shelf, "cpu", sequences(), Ledger(statistics_file(path)))
+        server = RunnerServer(shelf, device, sequences(), Ledger(statistics_file(path)))
         versions = [LoadedModel("tiny", 2, None, "damaged"), LoadedModel(*KEY, ort_engine)]
         await shelf.put(LoadedVersions("tiny", versions))
         await server.listen(path)
@@ -305,6 +306,24 @@ async def test_sequence_whose_runner_is_down_is_not_sent_to_another(
         calls = [pool.infer(replace(inference([1.0]), sequence=part)) for part in parts]
         answers = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(answer) for answer in answers} == {dict, ModelNotReadyError}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+async def test_only_runners_with_models_of_their_own_have_to_be_heard_of(
+    device: Device, tmp_path: Path, ort_engine: OrtEngine
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with (
+        runner(first, ort_engine, device=device),
+        RunnerPool([first, second], silence_s=5.0, max_queue_steps=1000) as pool,
+    ):
+        await until(lambda: pool.is_ready)
+        assert pool.is_complete == (device == "cpu")
+        async with runner(second, ort_engine, device=device):
+            await until(lambda: len(pool._live()) == 2)
+            assert pool.is_complete
+        await until(lambda: len(pool._live()) == 1)
+        assert pool.is_complete
 
 
 async def test_most_rows_of_the_next_run_come_with_the_beat(
