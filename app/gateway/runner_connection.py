@@ -107,6 +107,8 @@ class RunnerConnection(FrameProtocol):
             self._calls.pop(request_id, None)
 
     async def _ask(self, request_id: int, frame: bytearray, deadline: float) -> Any:
+        if self.lost.is_set():  # and not taken out of the pool yet
+            raise _was_lost()
         call = self._calls[request_id] = asyncio.get_running_loop().create_future()
         self.send(frame)
         alarm = Alarm(deadline, partial(_expire, call))
@@ -144,7 +146,7 @@ class RunnerConnection(FrameProtocol):
         calls, self._calls = self._calls, {}
         for call in calls.values():
             if not call.done():
-                call.set_exception(ModelNotReadyError("the runner was lost; it is being replaced"))
+                call.set_exception(_was_lost())
         self.lost.set()
 
     def _describe(self, status: RunnerStatus) -> None:
@@ -158,6 +160,10 @@ class RunnerConnection(FrameProtocol):
     def _take(self, request_id: int) -> asyncio.Future[Any] | None:
         call = self._calls.pop(request_id, None)
         return None if call is None or call.done() else call
+
+
+def _was_lost() -> ModelNotReadyError:
+    return ModelNotReadyError("the runner was lost; it is being replaced")
 
 
 def _expire(call: asyncio.Future[Any]) -> None:

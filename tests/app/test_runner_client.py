@@ -24,6 +24,7 @@ from app.errors import (
     UnknownSequenceError,
 )
 from app.gateway.runner_client import RunnerPool
+from app.gateway.runner_connection import RunnerConnection
 from app.gateway.runners import Inference
 from app.runner.batcher import DynamicBatcher
 from app.runner.engine import Device, Engine, OrtEngine
@@ -264,6 +265,15 @@ async def test_lost_runner_fails_what_waits_and_its_successor_serves(
         async with runner(path, ort_engine):
             await until(lambda: pool.is_ready)
             assert "quantiles" in await pool.infer(inference([1.0]))
+
+
+async def test_lost_connection_takes_no_more_calls() -> None:
+    connection = RunnerConnection(asyncio.Event(), "r")
+    connection.closed()
+    with pytest.raises(ModelNotReadyError, match="was lost"):
+        await connection.infer(inference([1.0]))
+    with pytest.raises(ModelNotReadyError, match="was lost"):
+        await connection.statistics(time.monotonic() + 10)
 
 
 @asynccontextmanager
