@@ -176,6 +176,12 @@ def _keeps_day(stamps: Stamps, origins: Stamps) -> NDArray[np.bool_]:
     return keeps
 
 
+def is_month_end(stamp: np.datetime64) -> bool:
+    """Whether a stamp is on the last day of its month."""
+    day, last = _day_of_month(np.array(stamp))
+    return bool(day == last)
+
+
 def _day_of_month(stamps: Stamps) -> tuple[Positions, Positions]:
     """Return the day of the month, and the last one of that month; both count from 0."""
     month = stamps.astype("M8[M]")

@@ -21,7 +21,7 @@ from app.files.raw import (
     decode_texts,
     find_unread,
     first_line_of,
-    is_text,
+    may_be_text,
     open_native,
 )
 
@@ -52,7 +52,7 @@ class ParquetFile(RawFile):
         check_columns(self.column_names)
         self._kinds = {field.name: field.type for field in schema}
         self._unread = _find_unread(self._kinds)
-        self._texts = [name for name, kind in self._kinds.items() if is_text(kind)]
+        self._texts = [name for name, kind in self._kinds.items() if may_be_text(kind)]
 
     @override
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[RawPiece]:

@@ -151,11 +151,11 @@ def _is_plain(kind: pa.DataType) -> bool:
         return not pa.types.is_dictionary(kind.value_type) and _is_plain(kind.value_type)
     if pa.types.is_fixed_size_binary(kind):
         return bool(kind.byte_width <= _WIDEST_CELL_BYTES)
-    checks = (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null, is_text)
+    checks = (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null, may_be_text)
     return any(check(kind) for check in checks)
 
 
-def is_text(kind: pa.DataType) -> bool:
+def may_be_text(kind: pa.DataType) -> bool:
     """Whether cells are texts, or bytes that may be."""
     of_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     of_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
@@ -180,7 +180,7 @@ def decode_texts(table: pa.Table, needed: Sequence[str]) -> pa.Table:
 
 
 def _decode_text(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not (pa.types.is_dictionary(cells.type) and is_text(cells.type.value_type)):
+    if not (pa.types.is_dictionary(cells.type) and may_be_text(cells.type.value_type)):
         return cells
     chunks = [
         pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))

@@ -15,7 +15,7 @@ from app.calendar import Frequency
 from app.errors import InvalidInputError, PayloadTooLargeError
 from app.files.raw import FileLimits
 from app.files.rows import Layout, Rows
-from app.spacing import OFF_GRID, grid_positions, grid_stamps, shift_stamps
+from app.spacing import OFF_GRID, grid_positions, grid_stamps, is_month_end
 
 FloatArray = NDArray[np.float64]
 Values = Mapping[str, FloatArray]
@@ -65,7 +65,7 @@ class FileSeries:
         """Return the stamp of one value."""
         if self.start is None or self.freq is None:
             return None
-        return np.datetime64(self.freq.shift(self.start.astype("M8[us]").item(), step), "us")
+        return _stamp_at(step, self.start, self.freq)
 
     def anchor_before(self, step: int) -> int:
         """Return the last step, up to ``step``, from whose stamp later ones can be counted."""
@@ -173,22 +173,14 @@ def _anchor_before(step: int, start: np.datetime64 | None, frequency: Frequency 
     """
     if start is None or frequency is None or frequency.unit not in _COUNTED_IN_MONTHS:
         return step
-    while step and _is_at_end_of_month(_stamp_at(step, start, frequency)) != (
-        _is_at_end_of_month(start)
-    ):
+    is_end = is_month_end(start)
+    while step and is_month_end(_stamp_at(step, start, frequency)) != is_end:
         step -= 1
     return step
 
 
 def _stamp_at(step: int, start: np.datetime64, frequency: Frequency) -> np.datetime64:
-    if not step:
-        return start
-    return np.datetime64(shift_stamps(np.array(start), frequency, np.array(step)).item(), "us")
-
-
-def _is_at_end_of_month(stamp: np.datetime64) -> bool:
-    next_day = stamp.astype("M8[D]") + 1
-    return bool(next_day == next_day.astype("M8[M]"))
+    return np.datetime64(frequency.shift(start.astype("M8[us]").item(), step), "us")
 
 
 def _on_grid(values: FloatArray, steps: NDArray[np.int64]) -> FloatArray:
