@@ -92,22 +92,22 @@ def test_text_that_is_of_no_year_in_utc_is_refused() -> None:
 
 NOT_UTF8 = b"\xff" * 16
 UNREADABLE = {
-    "bytes of one length": ("item_id", pa.array([NOT_UTF8] * 2, pa.binary(16))),
-    "bytes": ("item_id", pa.array([NOT_UTF8] * 2, pa.binary())),
-    "dictionary of bytes": ("item_id", pa.array([NOT_UTF8] * 2).dictionary_encode()),
-    "runs": ("item_id", pa.RunEndEncodedArray.from_arrays([2], ["a"])),
-    "intervals": ("item_id", pa.array([pa.MonthDayNano([1, 2, 3])] * 2)),
-    "zone nobody knows": ("timestamp", stamps(pa.timestamp("s", "Nowhere/City"), 0, 86_400)),
-}
+    "bytes of one length": ("item_id", pa.array([NOT_UTF8] * 2, pa.binary(16)), "can not be read"),
+    "bytes": ("item_id", pa.array([NOT_UTF8] * 2, pa.binary()), "can not be read"),
+    "dictionary of bytes": ("item_id", pa.array([NOT_UTF8] * 2).dictionary_encode(), "is not UTF"),
+    "runs": ("item_id", pa.RunEndEncodedArray.from_arrays([2], ["a"]), "must hold numbers"),
+    "intervals": ("item_id", pa.array([pa.MonthDayNano([1, 2, 3])] * 2), "can not be read"),
+    "zone nobody knows": (
+        "timestamp", stamps(pa.timestamp("s", "Nowhere/City"), 0, 86_400), "can not be read",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_column_that_can_not_be_read_is_named(name: str) -> None:
-    role, cells = UNREADABLE[name]
+    role, cells, problem = UNREADABLE[name]
     content = arrow(**{"item_id": ["a"] * 2, "timestamp": DAYS, "target": [1, 2], role: cells})
-    with pytest.raises(
-        InvalidInputError, match=f"column {role} (can not be read|is not UTF-8|must hold)"
-    ):
+    with pytest.raises(InvalidInputError, match=f"column {role} {problem}"):
         read(content, SeriesOptions())
 
 
